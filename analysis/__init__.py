@@ -1,0 +1,1 @@
+"""Statistics of cohorts and trials: estimates, never simulations and never pictures."""

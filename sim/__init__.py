@@ -1,0 +1,1 @@
+"""Simulation of resistance to immune checkpoint inhibitors under combination strategies."""
