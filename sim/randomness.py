@@ -14,8 +14,8 @@ are made for all patients, never for some: so the first patients of a
 replicate stay the same when more are enrolled. What is handed out is the
 transpose, ``(block, n_patients)``.
 
-Only ``random``, ``standard_normal`` and ``standard_exponential`` are used,
-whose bytes do not depend on the processor's vector instructions.
+Only ``random``, ``standard_normal``, ``standard_exponential`` and raw bytes are
+used, which do not depend on the processor's vector instructions.
 """
 
 from __future__ import annotations
@@ -99,3 +99,9 @@ class Streams:
         """Unit exponential draws, shape (size, n_patients)."""
         rng = stream(self.seed, self.block, decision, label)
         return rng.standard_exponential((self.n_patients, self.size)).T
+
+    def words(self, decision: str, label: str = "") -> NDArray[np.uint16]:
+        """Uniform 16-bit words, shape (size, n_patients): cheap where many coarse draws are needed."""
+        rng = stream(self.seed, self.block, decision, label)
+        raw = np.frombuffer(rng.bytes(2 * self.n_patients * self.size), dtype="<u2")
+        return raw.reshape(self.n_patients, self.size).T

@@ -1,0 +1,555 @@
+"""The gate: from a composed configuration to the frozen types that are simulated.
+
+The only module, beside the commands, that sees OmegaConf. It checks every
+number and every name first, each with its path, and hands on arrays. It also
+keeps the account of claims: which number is cited to whom, and which citation
+is withdrawn because the user replaced the number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sim.combination import find_rule
+from sim.definitions import KINDS, Definition
+from sim.errors import ScenarioError, unknown_name
+from sim.hazard import Clock, PiecewiseClock, WeibullClock
+from sim.scenario import (
+    Activity,
+    Agent,
+    Assessment,
+    Coupling,
+    Course,
+    Dose,
+    NextLine,
+    Population,
+    Scenario,
+    Strategy,
+    ToxicityHazard,
+)
+from sim.schema import (
+    ActivityConfig,
+    AgentConfig,
+    AnalysisConfig,
+    AssessmentConfig,
+    CourseConfig,
+    DefinitionConfig,
+    PopulationConfig,
+    ReferenceConfig,
+    RunConfig,
+    StrategyConfig,
+    TargetConfig,
+    ToxicityConfig,
+)
+
+__all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
+
+CLAIM_GROUPS = ("population", "agents", "strategies", "course", "assessment", "coupling")
+"""Groups whose files make claims about nature and carry `sources`."""
+
+COMPARTMENTS = ("intrinsic", "extrinsic")
+EARLY_RESPONDER = ("primary", "acquired", "gap")
+MEASURES = ("orr", "median_", "rate_")
+ENDPOINTS = ("pfs", "os", "duration_of_response", "acquired_resistance")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A number about nature and whose it is."""
+
+    path: str
+    value: float
+    source: str
+    """A key of references.bib, `calibrated`, `assumption`, or `override`."""
+    where: str
+    checked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A configuration that has been checked."""
+
+    description: str
+    seed: int
+    n_patients: int
+    follow_up: float
+    scenario: Scenario
+    definitions: tuple[Definition, ...]
+    analysis: AnalysisConfig
+    targets: tuple[TargetConfig, ...]
+    reference: ReferenceConfig
+    labels: Mapping[str, str]
+    """Label of each strategy, mechanism, agent and stratum by name."""
+    claims: tuple[Claim, ...]
+
+
+def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
+    """Check a composed configuration and turn it into what is simulated.
+
+    Parameters
+    ----------
+    config : DictConfig
+        Composed against `RunConfig`.
+    overrides : iterable of str
+        What the user typed, ``key=value``: claims set there lose their source.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ScenarioError
+        For the first thing that is wrong: one line with the full path of the
+        entry, its value and what is allowed.
+    """
+    try:
+        whole = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        path = getattr(error, "full_key", None) or "configuration"
+        first = str(error).splitlines()[0]
+        raise ScenarioError(f"{path}: {first}") from error
+    if not isinstance(whole, RunConfig):
+        raise ScenarioError("the configuration was not composed against the schema of a run")
+    _check_ranges("", whole)
+    scenario = _scenario(whole)
+    _check_analysis(whole)
+    return Run(
+        description=whole.description,
+        seed=whole.seed,
+        n_patients=whole.cohort.n_patients,
+        follow_up=whole.cohort.follow_up,
+        scenario=scenario,
+        definitions=tuple(_definition(k, v) for k, v in whole.definitions.items()),
+        analysis=whole.analysis,
+        targets=tuple(whole.targets),
+        reference=whole.reference,
+        labels=_labels(whole),
+        claims=claims_of(whole, overrides),
+    )
+
+
+# ---------------------------------------------------------------- ranges and names
+
+_RANGES = {
+    "chance": (lambda x: 0.0 <= x <= 1.0, "must be between 0 and 1"),
+    "positive": (lambda x: 0.0 < x < math.inf, "must be finite and greater than 0"),
+    "not_negative": (lambda x: 0.0 <= x < math.inf, "must be finite and at least 0"),
+    "duration": (lambda x: x > 0.0, "must be greater than 0 (.inf for no end)"),
+}
+
+
+def _check_ranges(path: str, node: Any) -> None:
+    """Walk dataclasses, mappings and lists; raise for the first number out of its range."""
+    for item in fields(node):
+        value = getattr(node, item.name)
+        place = f"{path}.{item.name}" if path else item.name
+        rule = item.metadata.get("rule")
+        for where, entry in _entries(place, value):
+            if is_dataclass(entry):
+                _check_ranges(where, entry)
+            elif rule is not None and not _RANGES[rule][0](entry):
+                raise ScenarioError(f"{where} {_RANGES[rule][1]}, got {entry:g}")
+
+
+def _entries(path: str, value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [(f"{path}.{key}", entry) for key, entry in value.items()]
+    if isinstance(value, list):
+        return [(f"{path}[{i}]", entry) for i, entry in enumerate(value)]
+    return [(path, value)]
+
+
+def _one_of(path: str, value: str, allowed: Collection[str]) -> str:
+    if value not in allowed:
+        raise ScenarioError(f"{path} must be one of {', '.join(allowed)}, got '{value}'")
+    return value
+
+
+def _row(path: str, given: Mapping[str, float], names: Collection[str], what: str) -> Any:
+    """Numbers by mechanism in the order of `names`; all must be there, and no other."""
+    for name in given:
+        if name not in names:
+            raise unknown_name(path, "mechanism", name, names)
+    for name in names:
+        if name not in given:
+            raise ScenarioError(
+                f"{path}: no {what} for mechanism '{name}'; every mechanism needs one"
+            )
+    return np.array([given[name] for name in names], dtype=np.float64)
+
+
+def _at(path: str, build: Any, **arguments: Any) -> Any:
+    """Build a type of `sim.scenario`, putting `path` before what it finds wrong."""
+    try:
+        return build(**arguments)
+    except ScenarioError as error:
+        raise ScenarioError(f"{path}.{error}") from error
+
+
+# ---------------------------------------------------------------- parts of the scenario
+
+
+def _scenario(whole: RunConfig) -> Scenario:
+    population = _population(whole.population)
+    agents = {
+        name: _agent(f"agents.{name}", name, agent, population, whole.course)
+        for name, agent in whole.agents.items()
+    }
+    if not whole.strategies:
+        raise ScenarioError(
+            "strategies: none given; choose at least one, as in strategy=[anti_pd1]"
+        )
+    strategies = [
+        _strategy(f"strategies.{name}", name, strategy, agents, population, whole)
+        for name, strategy in whole.strategies.items()
+    ]
+    backbone = whole.backbone or None
+    if backbone is not None:
+        if backbone not in agents:
+            raise unknown_name("backbone", "agent", backbone, agents)
+        if not agents[backbone].checkpoint_inhibitor:
+            raise ScenarioError(f"backbone must be a checkpoint inhibitor, got '{backbone}'")
+    elif any(strategy.crossover > 0.0 for strategy in strategies):
+        raise ScenarioError("backbone: must name the ICI to which patients cross over")
+    coupling = _at(
+        "coupling",
+        Coupling,
+        spearman=whole.coupling.spearman,
+        reversal=whole.coupling.reversal,
+    )
+    return Scenario(
+        population=population,
+        agents=tuple(agents.values()),
+        strategies=tuple(strategies),
+        course=_course(whole.course),
+        assessment=_assessment(whole.assessment),
+        coupling=coupling,
+        backbone=backbone,
+    )
+
+
+def _population(config: PopulationConfig) -> Population:
+    path = "population"
+    for kind in ("mechanisms", "strata"):
+        if not getattr(config, kind):
+            raise ScenarioError(f"{path}.{kind}: at least one is needed")
+    names = tuple(config.mechanisms)
+    for name, mechanism in config.mechanisms.items():
+        where = f"{path}.mechanisms.{name}"
+        _one_of(f"{where}.compartment", mechanism.compartment, COMPARTMENTS)
+        if not -0.99 <= mechanism.loading <= 0.99:
+            raise ScenarioError(
+                f"{where}.loading must be between -0.99 and 0.99, got {mechanism.loading:g}"
+            )
+    strata = config.strata
+    total = sum(stratum.prevalence for stratum in strata.values())
+    if abs(total - 1.0) > 1e-6:
+        raise ScenarioError(
+            f"{path}.strata: the prevalences must add up to 1, got {total:g} "
+            f"({', '.join(f'{k} {v.prevalence:g}' for k, v in strata.items())})"
+        )
+    prevalence = [
+        _row(f"{path}.strata.{s}.baseline", v.baseline, names, "prevalence")
+        for s, v in strata.items()
+    ]
+    share = []
+    for s, v in strata.items():
+        row = _row(f"{path}.strata.{s}.acquired_share", v.acquired_share, names, "share")
+        if abs(row.sum() - 1.0) > 1e-6:
+            raise ScenarioError(
+                f"{path}.strata.{s}.acquired_share must add up to 1, got {row.sum():g}"
+            )
+        share.append(row)
+    return _at(
+        path,
+        Population,
+        strata=tuple(strata),
+        stratum_prevalence=np.array([v.prevalence for v in strata.values()]),
+        mechanisms=names,
+        intrinsic=np.array([m.compartment == "intrinsic" for m in config.mechanisms.values()]),
+        prevalence=np.stack(prevalence),
+        loading=np.array([m.loading for m in config.mechanisms.values()]),
+        acquired_share=np.stack(share),
+        acquired=_clock(config, len(strata)),
+        responding=np.array([v.responding for v in strata.values()]),
+        durable_responding=np.array([v.durable_responding for v in strata.values()]),
+        durable_controlled=np.array([v.durable_controlled for v in strata.values()]),
+        durable_hazard=config.durable_hazard,
+        controlled_ratio=config.controlled_ratio,
+        frailty_sd=config.frailty_sd,
+    )
+
+
+def _clock(config: PopulationConfig, strata: int) -> Clock:
+    acquired = config.acquired
+    if acquired.rates:
+        rates = np.tile(np.array(acquired.rates), (strata, 1))
+        starts = np.array(acquired.starts)
+        return _at(
+            "population.acquired", PiecewiseClock, starts=starts, rates=rates, start=acquired.start
+        )
+    return WeibullClock(
+        np.full(strata, acquired.shape), np.full(strata, acquired.scale), acquired.start
+    )
+
+
+def _toxicity(config: ToxicityConfig) -> ToxicityHazard:
+    return ToxicityHazard(early=config.early, late=config.late, window=config.window)
+
+
+def _agent(
+    path: str, name: str, config: AgentConfig, population: Population, course: CourseConfig
+) -> Agent:
+    names = population.mechanisms
+    return _at(
+        path,
+        Agent,
+        name=name,
+        label=config.label,
+        family=config.family,
+        checkpoint_inhibitor=config.checkpoint_inhibitor,
+        reversal=_row(f"{path}.reversal", config.reversal, names, "chance"),
+        hazard_ratio=_row(f"{path}.hazard_ratio", config.hazard_ratio, names, "ratio"),
+        response=config.response,
+        durability=config.durability,
+        growth_ratio=config.growth_ratio,
+        onset=config.onset,
+        discontinuation=_toxicity(config.discontinuation),
+        fatal=_toxicity(config.fatal),
+        activity=None
+        if config.activity is None
+        else _activity(f"{path}.activity", config.activity, course),
+    )
+
+
+def _activity(path: str, config: ActivityConfig, course: CourseConfig) -> Activity:
+    background = config.background_hazard or course.background.hazard
+    if len(background) != len(course.background.starts):
+        raise ScenarioError(
+            f"{path}.background_hazard must hold {len(course.background.starts)} hazards, "
+            f"one for each start in course.background.starts, got {len(background)}"
+        )
+    return _at(
+        path,
+        Activity,
+        refractory=config.refractory,
+        responding=config.responding,
+        shape=config.shape,
+        scale=config.scale,
+        start=config.start,
+        controlled_ratio=config.controlled_ratio,
+        frailty_sd=config.frailty_sd,
+        joint_response=config.joint_response,
+        tumour_death_hazard=config.tumour_death_hazard,
+        background_hazard=np.array(background, dtype=np.float64),
+    )
+
+
+def _strategy(
+    path: str,
+    name: str,
+    config: StrategyConfig,
+    agents: Mapping[str, Agent],
+    population: Population,
+    whole: RunConfig,
+) -> Strategy:
+    find_rule(f"{path}.rule", config.rule)
+    doses = []
+    for agent, dose in config.doses.items():
+        where = f"{path}.doses.{agent}"
+        if agent not in agents:
+            raise unknown_name(f"{path}.doses", "agent", agent, agents)
+        for mechanism in dose.matched:
+            if mechanism not in population.mechanisms:
+                raise unknown_name(
+                    f"{where}.matched", "mechanism", mechanism, population.mechanisms
+                )
+        doses.append(
+            _at(
+                where,
+                Dose,
+                agent=agent,
+                start=dose.start,
+                stop=dose.stop,
+                at_progression=dose.at_progression,
+                matched=tuple(dose.matched),
+            )
+        )
+    given = [agents[dose.agent] for dose in doses if not dose.at_progression and not dose.matched]
+    if not doses:
+        raise ScenarioError(f"{path}.doses: an arm needs at least one agent")
+    if not any(agent.checkpoint_inhibitor or agent.activity is not None for agent in given):
+        raise ScenarioError(
+            f"{path}.doses must give everyone a checkpoint inhibitor or an agent with activity "
+            f"of its own, got {', '.join(config.doses)}"
+        )
+    if whole.coupling.reversal > 0.0 and config.rule != "independent_action" and len(doses) > 1:
+        raise ScenarioError(
+            f"coupling.reversal must be 0 where {path}.rule is {config.rule}, "
+            f"got {whole.coupling.reversal:g}"
+        )
+    return _at(
+        path,
+        Strategy,
+        name=name,
+        label=config.label,
+        family=config.family,
+        doses=tuple(doses),
+        rule=config.rule,
+        psi=config.psi,
+        crossover=config.crossover,
+        sensitivity=config.sensitivity,
+        specificity=config.specificity,
+    )
+
+
+def _course(config: CourseConfig) -> Course:
+    lines = tuple(
+        _at(
+            f"course.next_lines.{name}",
+            NextLine,
+            name=name,
+            share=line.share,
+            hazard_ratio=line.hazard_ratio,
+            eligible=line.eligible,
+            regain=line.regain,
+            regain_median=line.regain_median,
+        )
+        for name, line in config.next_lines.items()
+    )
+    same = [
+        item.name
+        for item in fields(Course)
+        if item.name not in ("background_starts", "background_hazard", "next_lines")
+    ]
+    return _at(
+        "course",
+        Course,
+        background_starts=np.array(config.background.starts, dtype=np.float64),
+        background_hazard=np.array(config.background.hazard, dtype=np.float64),
+        next_lines=lines,
+        **{name: getattr(config, name) for name in same},
+    )
+
+
+def _assessment(config: AssessmentConfig) -> Assessment:
+    same = [item.name for item in fields(Assessment) if item.name not in ("every", "until")]
+    return _at(
+        "assessment",
+        Assessment,
+        every=np.array([phase.every for phase in config.schedule], dtype=np.float64),
+        until=np.array([phase.until for phase in config.schedule], dtype=np.float64),
+        **{name: getattr(config, name) for name in same},
+    )
+
+
+def _definition(name: str, config: DefinitionConfig) -> Definition:
+    path = f"definitions.{name}"
+    _one_of(f"{path}.kind", config.kind, KINDS)
+    _one_of(f"{path}.early_responder", config.early_responder, EARLY_RESPONDER)
+    same = [item.name for item in fields(Definition) if item.name != "name"]
+    return _at(path, Definition, name=name, **{key: getattr(config, key) for key in same})
+
+
+def _check_analysis(whole: RunConfig) -> None:
+    for i, endpoint in enumerate(whole.analysis.endpoints):
+        _one_of(f"analysis.endpoints[{i}]", endpoint, ENDPOINTS)
+    chosen = whole.analysis.reference_strategy
+    if chosen and chosen not in whole.strategies:
+        raise unknown_name("analysis.reference_strategy", "strategy", chosen, whole.strategies)
+    for i, target in enumerate(whole.targets):
+        path = f"targets[{i}]"
+        if target.strategy not in whole.strategies:
+            raise unknown_name(f"{path}.strategy", "strategy", target.strategy, whole.strategies)
+        if not target.measure.startswith(MEASURES):
+            raise ScenarioError(
+                f"{path}.measure must be orr, bor_pd, median_<endpoint> or "
+                f"rate_<endpoint>_<months>, got '{target.measure}'"
+            )
+    for strategy in whole.reference.arms:
+        if strategy not in whole.strategies:
+            raise unknown_name("reference.arms", "strategy", strategy, whole.strategies)
+
+
+def _labels(whole: RunConfig) -> dict[str, str]:
+    named: list[Mapping[str, Any]] = [
+        whole.population.mechanisms, whole.population.strata, whole.agents, whole.strategies,
+        whole.definitions,
+    ]  # fmt: skip
+    return {name: entry.label for group in named for name, entry in group.items()}
+
+
+# ---------------------------------------------------------------- claims and their sources
+
+
+def claims_of(whole: RunConfig, overrides: Iterable[str] = ()) -> tuple[Claim, ...]:
+    """Every number about nature in a configuration, with its source.
+
+    A source covers the entry it names and everything below it; the longest
+    name that covers a number counts. Numbers the user replaced say `override`.
+
+    Parameters
+    ----------
+    whole : RunConfig
+        The configuration.
+    overrides : iterable of str
+        ``key=value`` as typed; a ``+`` or ``++`` in front is ignored.
+
+    Returns
+    -------
+    tuple of Claim
+        In the order of the configuration; `source` is empty where none is given.
+    """
+    replaced = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    found = []
+    for group in CLAIM_GROUPS:
+        node = getattr(whole, group)
+        parts = node.items() if isinstance(node, dict) else [("", node)]
+        for name, part in parts:
+            root = f"{group}.{name}" if name else group
+            for path, value in _numbers(root, part):
+                relative = path[len(root) + 1 :]
+                source = _covering(part.sources, relative)
+                if any(path == key or path.startswith(f"{key}.") for key in replaced):
+                    found.append(Claim(path, value, "override", "set on the command line", ""))
+                else:
+                    found.append(
+                        Claim(path, value, source.source, source.where, source.checked)
+                        if source
+                        else Claim(path, value, "", "", "")
+                    )
+    return tuple(found)
+
+
+def _covering(sources: Mapping[str, Any], path: str) -> Any:
+    keys = [key for key in sources if path == key or path.startswith((f"{key}.", f"{key}["))]
+    return sources[max(keys, key=len)] if keys else None
+
+
+_DESIGN = {
+    "doses", "schedule", "jitter_sd", "missed", "criteria", "confirmation", "stable_minimum",
+    "withdrawal", "missed_before_censoring", "psi", "sensitivity", "specificity",
+}  # fmt: skip
+"""Fields of claim groups that are choices of the designer, not claims about nature."""
+
+
+def _numbers(path: str, node: Any) -> list[tuple[str, float]]:
+    """Numbers below a node, with their paths, leaving out sources and design choices."""
+    found: list[tuple[str, float]] = []
+    for item in fields(node):
+        if item.name == "sources" or item.name in _DESIGN:
+            continue
+        for where, entry in _entries(f"{path}.{item.name}", getattr(node, item.name)):
+            if is_dataclass(entry):
+                found += _numbers(where, entry)
+            elif isinstance(entry, float | int) and not isinstance(entry, bool):
+                found.append((where, float(entry)))
+    return found

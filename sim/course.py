@@ -1,0 +1,315 @@
+"""After resistance: regrowth, progression, next lines and death.
+
+Takes the benefit of a regimen and its end and says when the tumour has regrown
+to what a scan would call progression, what is then done, and when the patient
+dies. It does not look at scans itself: it is told when progression is detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.hazard import first_passage
+from sim.patient import Patients
+from sim.resistance import (
+    RESISTANT,
+    Benefit,
+    Regimen,
+    backbone_regimen,
+    immune_benefit,
+    last_doses,
+    reversed_mechanisms,
+)
+from sim.scenario import Dose, Scenario, Strategy
+
+__all__ = ["ADDITION", "CROSSOVER", "NO_LINE", "UNTREATED", "Aftermath", "follow", "regrow"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+NO_LINE, UNTREATED, CROSSOVER, ADDITION = -1, 0, 1, 2
+"""Codes of what follows detected progression; the scenario's own next lines follow from 3 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What followed resistance, for M patients."""
+
+    next_line: NDArray[np.int8]
+    """Code; -1 where progression was never detected."""
+
+    sites: NDArray[np.int16]
+    """Number of progressing sites."""
+
+    regained: FloatArray
+    """Months of renewed benefit from detection on; 0 where there was none."""
+
+    death: FloatArray
+    """Death from any cause, months since randomisation."""
+
+
+def growth_speed(patients: Patients, scenario: Scenario) -> FloatArray | float:
+    """Speed at which the patient's tumour grows, relative to the median."""
+    sd = scenario.course.growth_sd
+    return 1.0 if sd == 0.0 else np.exp(sd * patients.draws.normal("growth_speed"))
+
+
+def regrow(
+    patients: Patients, regimen: Regimen, benefit: Benefit, scenario: Scenario
+) -> tuple[FloatArray, FloatArray]:
+    """Latent progression, and the time at which the tumour-death clock starts.
+
+    The lag from resistance is a median, log-normal, divided by the patient's
+    growth speed. Agents that slow growth delay progression and not the clock.
+
+    Returns
+    -------
+    progression, clock : ndarray, shape (M,)
+        Months since randomisation.
+    """
+    course = scenario.course
+    median = np.where(benefit.depth == RESISTANT, course.primary_lag, course.acquired_lag)
+    lag = median / growth_speed(patients, scenario)
+    if course.lag_sd > 0.0:
+        lag = lag * np.exp(course.lag_sd * patients.draws.normal("regrowth"))
+    slowing = float(np.prod([agent.growth_ratio for _, agent in regimen.agents]))
+    return benefit.time + lag / slowing, benefit.time + lag
+
+
+def follow(
+    patients: Patients,
+    strategy: Strategy,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    benefit: Benefit,
+    clock: FloatArray,
+    detection: FloatArray,
+    scenario: Scenario,
+) -> Aftermath:
+    """Next lines and death.
+
+    Parameters
+    ----------
+    patients : Patients
+        M of them.
+    strategy, regimen, stops
+        What they are given, and until when.
+    benefit : Benefit
+        Its end.
+    clock : ndarray, shape (M,)
+        When the tumour-death clock starts, from `regrow`.
+    detection : ndarray, shape (M,)
+        When progression is seen if the patient lives, ``inf`` for never.
+    scenario : Scenario
+        Everything else.
+
+    Returns
+    -------
+    Aftermath
+    """
+    sites = _progressing_sites(patients, benefit, scenario)
+    line, ratio, regained = _next_line(
+        patients, strategy, regimen, stops, benefit, detection, sites, scenario
+    )
+    death = _death(patients, regimen, stops, benefit, clock, detection, ratio, regained, scenario)
+    return Aftermath(line, sites, regained, death)
+
+
+def _progressing_sites(
+    patients: Patients, benefit: Benefit, scenario: Scenario
+) -> NDArray[np.int16]:
+    """Geometric number of sites whose chance of being at most three is the stated share."""
+    course = scenario.course
+    share = np.where(benefit.depth == RESISTANT, course.oligo_primary, course.oligo_acquired)
+    more = np.cbrt(1.0 - share)
+    uniform = patients.draws.uniform("progressing_sites")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sites = np.ceil(np.log1p(-uniform) / np.log(more))
+    sites = np.where(more == 1.0, 99.0, np.where(more == 0.0, 1.0, sites))
+    return np.clip(sites, 1, 99).astype(np.int16)
+
+
+def _next_line(
+    patients: Patients,
+    strategy: Strategy,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    benefit: Benefit,
+    detection: FloatArray,
+    sites: NDArray[np.int16],
+    scenario: Scenario,
+) -> tuple[NDArray[np.int8], FloatArray, FloatArray]:
+    """Code of the next line, its ratio on the death hazard, and months of renewed benefit."""
+    course, draws = scenario.course, patients.draws
+    seen = np.isfinite(detection)
+    line, ratio, regained = _from_table(patients, regimen, stops, detection, sites, scenario)
+    if regimen.later:
+        line, ratio = np.full_like(line, ADDITION), np.ones_like(ratio)
+        regained = _added(patients, regimen, benefit, scenario)
+    if course.untreated > 0.0:
+        never = draws.uniform("treated_again") < course.untreated
+        line = np.where(never, UNTREATED, line)
+        ratio = np.where(never, course.untreated_ratio, ratio)
+        regained = np.where(never, 0.0, regained)
+    if strategy.crossover > 0.0:
+        crosses = draws.uniform("crossover") < strategy.crossover
+        line = np.where(crosses, CROSSOVER, line)
+        ratio = np.where(crosses, 1.0, ratio)
+        regained = np.where(crosses, _crossed(patients, scenario), regained)
+    return (
+        np.where(seen, line, NO_LINE).astype(np.int8),
+        np.where(seen, ratio, 1.0),
+        np.where(seen, regained, 0.0),
+    )
+
+
+def _from_table(
+    patients: Patients,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    detection: FloatArray,
+    sites: NDArray[np.int16],
+    scenario: Scenario,
+) -> tuple[NDArray[np.int8], FloatArray, FloatArray]:
+    """What the scenario's table of next lines gives, one stored uniform for the choice."""
+    lines, draws = scenario.course.next_lines, patients.draws
+    if len(lines) == 1:
+        choice = np.zeros(len(patients), dtype=np.intp)
+    else:
+        edges = np.cumsum([line.share for line in lines])[:-1]
+        choice = np.searchsorted(edges, draws.uniform("next_line"), side="right")
+    off = np.logical_and.reduce([np.broadcast_to(s < detection, detection.shape) for s in stops])
+    eligible = {
+        "all": np.ones(len(patients), dtype=bool),
+        "oligoprogression": sites <= 3,
+        "off_treatment": off,
+    }
+    allowed = np.stack([eligible[line.eligible] for line in lines])
+    row = np.arange(len(patients))
+    choice = np.where(allowed[choice, row], choice, len(lines) - 1)
+    ratio = np.array([line.hazard_ratio for line in lines])[choice]
+    regained = np.zeros(len(patients))
+    for k, line in enumerate(lines):
+        if line.regain > 0.0:
+            lucky = (choice == k) & (draws.uniform("regain", line.name) < line.regain)
+            length = draws.exponential("regained_benefit", line.name)
+            regained = np.where(lucky, length * line.regain_median / np.log(2.0), regained)
+    return (choice + ADDITION + 1).astype(np.int8), ratio, regained
+
+
+def _added(
+    patients: Patients, regimen: Regimen, benefit: Benefit, scenario: Scenario
+) -> FloatArray:
+    """Renewed benefit where agents added at progression undo what caused the resistance.
+
+    The same draw decides as would have decided at baseline. After primary
+    resistance every mechanism must be undone, after acquired resistance the
+    one that fired; a benefit lost with an agent of own activity stays lost.
+    """
+    population, coupling, draws = scenario.population, scenario.coupling, patients.draws
+    count = len(patients)
+    added = Regimen(
+        tuple((_from_start(dose), agent) for dose, agent in regimen.later),
+        (), regimen.rule, regimen.psi,
+    )  # fmt: skip
+    undone = reversed_mechanisms(added, population, coupling, draws, count)
+    first = reversed_mechanisms(regimen, population, coupling, draws, count)
+    every = ~np.logical_or.reduce(patients.present & ~first & ~undone, axis=0)
+    mechanisms = len(population.mechanisms)
+    known = (benefit.cause >= 0) & (benefit.cause < mechanisms)
+    one = undone[np.where(known, benefit.cause, 0), np.arange(count)] & known
+    renewed = np.where(benefit.depth == RESISTANT, every & known, one)
+    ratio = np.ones(mechanisms)
+    for _, agent in regimen.later:
+        ratio = ratio * agent.hazard_ratio
+    shares = population.acquired_share @ ratio
+    responding = draws.uniform("response") < population.responding[patients.stratum]
+    speed = shares[patients.stratum] * np.where(responding, 1.0, population.controlled_ratio)
+    if population.frailty_sd > 0.0:
+        speed = speed * np.exp(population.frailty_sd * draws.normal("frailty"))
+    exposure = draws.exponential("second_resistance") / np.maximum(speed, 1e-12)
+    return np.where(renewed, population.acquired.time(exposure, patients.stratum), 0.0)
+
+
+def _from_start(dose: Dose) -> Dose:
+    return Dose(dose.agent)
+
+
+def _crossed(patients: Patients, scenario: Scenario) -> FloatArray:
+    """Benefit of the ICI in patients who cross over to it: their own, restarted at detection.
+
+    A later line finds more primary resistance, by the stated chance among
+    those who would have had none; full first-line benefit would make control
+    arms live too long.
+    """
+    regimen = backbone_regimen(scenario)
+    stops = last_doses(regimen, patients.draws)
+    own = immune_benefit(
+        patients, regimen, stops, scenario.population, scenario.course, scenario.coupling
+    )
+    late = patients.draws.uniform("crossover_primary") < scenario.course.crossover_primary
+    return np.where(late, 0.0, own.time)
+
+
+def _death(
+    patients: Patients,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    benefit: Benefit,
+    clock: FloatArray,
+    detection: FloatArray,
+    ratio: FloatArray,
+    regained: FloatArray,
+    scenario: Scenario,
+) -> FloatArray:
+    """Solve the sum of all death hazards for one stored unit exponential."""
+    course, draws = scenario.course, patients.draws
+    count = len(patients)
+    tumour_hazard, background = course.tumour_death_hazard, course.background_hazard
+    if not regimen.backbones and regimen.active:
+        activity = regimen.active[0][1]
+        tumour_hazard, background = activity.tumour_death_hazard, activity.background_hazard
+    renewed = detection + regained
+    tumour = tumour_hazard * _relative_speed(patients, benefit, scenario)
+    toxic = [
+        (dose.start, dose.start + agent.fatal.window, stop, agent.fatal)
+        for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
+        if not agent.fatal.absent
+    ]
+    has_tumour = bool(np.any(tumour > 0.0))
+    edges = [np.asarray(start) for start in course.background_starts[1:]]
+    edges += [np.asarray(edge) for start, end, stop, _ in toxic for edge in (start, end, stop)]
+    edges += [clock, detection, renewed] if has_tumour else []
+
+    def rate(start: FloatArray) -> FloatArray:
+        interval = np.searchsorted(course.background_starts, start, side="right") - 1
+        value = background[interval]
+        for begin, end, stop, hazard in toxic:
+            level = np.where(start < end, hazard.early, hazard.late)
+            value = value + np.where((start >= begin) & (start < stop), level, 0.0)
+        if has_tumour:
+            after = np.where(start >= detection, ratio, 1.0)
+            running = (start >= clock) & ~((start >= detection) & (start < renewed))
+            value = value + np.where(running, tumour * after, 0.0)
+        return np.asarray(value)
+
+    breaks = np.stack([np.broadcast_to(edge, (count,)) for edge in edges]) if edges else None
+    table = np.empty((0, count)) if breaks is None else breaks
+    return first_passage(draws.exponential("death"), table, rate)
+
+
+def _relative_speed(patients: Patients, benefit: Benefit, scenario: Scenario) -> FloatArray:
+    """Each patient's factor on the tumour-death hazard: growth speed, timing and frailty."""
+    course = scenario.course
+    speed = np.ones(len(patients))
+    if course.growth_exponent > 0.0:
+        speed = speed * growth_speed(patients, scenario) ** course.growth_exponent
+    if course.timing_exponent > 0.0:
+        speed = speed * ((benefit.time + 1.5) / 7.5) ** -course.timing_exponent
+    if course.death_frailty_sd > 0.0:
+        speed = speed * np.exp(course.death_frailty_sd * patients.draws.normal("death_frailty"))
+    return speed

@@ -1,0 +1,227 @@
+"""Hazards, cumulative hazards and their inverses.
+
+Every event time in this package is produced here, by one route: a unit
+exponential draw ("exposure") is pushed through the inverse of a cumulative
+hazard. Nothing in this module draws random numbers, reads configuration or
+knows what a mechanism is; it only turns hazards into times.
+
+Conventions
+-----------
+Time is in months, hazards are events per patient-month. Intervals are
+half-open, ``[start, next_start)``, and the last one never ends. A hazard that
+stays at zero yields ``inf``: that patient never has the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.errors import ScenarioError
+
+__all__ = ["Clock", "PiecewiseClock", "WeibullClock", "first_passage", "two_phase_time"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.integer]
+
+NEVER = 1e9
+"""Stands in for infinity inside sums and products, where inf times 0 would be no number."""
+
+
+class Clock(Protocol):
+    """A cumulative hazard of each stratum, and its inverse: months to exposure and back."""
+
+    @property
+    def start(self) -> float:
+        """Months before which nothing happens."""
+
+    def exposure(self, time: FloatArray | float, stratum: IntArray) -> FloatArray:
+        """Cumulative hazard at `time` in each patient's stratum, shape (M,)."""
+
+    def time(self, exposure: FloatArray, stratum: IntArray) -> FloatArray:
+        """Time at which the cumulative hazard reaches `exposure`, shape (M,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeibullClock:
+    """Cumulative hazard ``((t - start) / scale) ** shape``, nil before `start`."""
+
+    shape: FloatArray
+    """Shape in each stratum, (B,)."""
+
+    scale: FloatArray
+    """Scale in each stratum, months, (B,)."""
+
+    start: float = 0.0
+    """Months before which nothing happens."""
+
+    def __post_init__(self) -> None:
+        for name in ("shape", "scale"):
+            values = getattr(self, name)
+            if np.any(~np.isfinite(values)) or np.any(values <= 0.0):
+                raise ScenarioError(f"{name} must be greater than 0, got {values.min():g}")
+            values.flags.writeable = False
+        if not 0.0 <= self.start < np.inf:
+            raise ScenarioError(f"start must be finite and at least 0, got {self.start:g}")
+
+    def exposure(self, time: FloatArray | float, stratum: IntArray) -> FloatArray:
+        """See `Clock.exposure`."""
+        elapsed = np.maximum(np.asarray(time) - self.start, 0.0)
+        return _power(elapsed / self.scale[stratum], self.shape, stratum)
+
+    def time(self, exposure: FloatArray, stratum: IntArray) -> FloatArray:
+        """See `Clock.time`."""
+        return self.start + self.scale[stratum] * _power(exposure, 1.0 / self.shape, stratum)
+
+
+def _power(base: FloatArray, exponent: FloatArray, stratum: IntArray) -> FloatArray:
+    """`base` to the stratum's exponent; exponents of 1 cost nothing and change no bit."""
+    if np.all(exponent == 1.0):
+        return base
+    if np.all(exponent == exponent[0]):
+        return np.asarray(base ** exponent[0])
+    return np.asarray(base ** exponent[stratum])
+
+
+@dataclass(frozen=True, slots=True)
+class PiecewiseClock:
+    """A hazard that is constant in intervals, by stratum, nil before `start`."""
+
+    starts: FloatArray
+    """Starts of the intervals, months since `start`, (J,), the first 0."""
+
+    rates: FloatArray
+    """Hazard in each interval, (B, J)."""
+
+    start: float = 0.0
+    """Months before which nothing happens."""
+
+    def __post_init__(self) -> None:
+        if self.starts.size == 0 or self.starts[0] != 0.0 or np.any(np.diff(self.starts) <= 0.0):
+            raise ScenarioError("starts must be an increasing sequence from 0")
+        if self.rates.ndim != 2 or self.rates.shape[1] != self.starts.size:
+            raise ScenarioError(f"rates must hold {self.starts.size} hazards for each stratum")
+        if np.any(~np.isfinite(self.rates)) or np.any(self.rates < 0.0):
+            worst = float(np.nanmin(self.rates))
+            raise ScenarioError(f"rates must be finite and at least 0, got {worst:g}")
+        self.starts.flags.writeable = self.rates.flags.writeable = False
+
+    def _knots(self) -> FloatArray:
+        """Cumulative hazard at the start of each interval, shape (B, J)."""
+        steps = self.rates[:, :-1] * np.diff(self.starts)
+        return np.concatenate([np.zeros((len(self.rates), 1)), np.cumsum(steps, axis=1)], axis=1)
+
+    def exposure(self, time: FloatArray | float, stratum: IntArray) -> FloatArray:
+        """See `Clock.exposure`."""
+        elapsed = np.maximum(np.asarray(time) - self.start, 0.0)
+        elapsed = np.broadcast_to(elapsed, np.shape(stratum))
+        interval = np.searchsorted(self.starts, elapsed, side="right") - 1
+        passed = self._knots()[stratum, interval]
+        return np.asarray(
+            passed + self.rates[stratum, interval] * (elapsed - self.starts[interval])
+        )
+
+    def time(self, exposure: FloatArray, stratum: IntArray) -> FloatArray:
+        """See `Clock.time`."""
+        result = np.empty(np.shape(exposure))
+        for b, knots in enumerate(self._knots()):
+            here = np.asarray(stratum) == b
+            left = exposure[here]
+            interval = np.searchsorted(knots, left, side="right") - 1
+            with np.errstate(divide="ignore", invalid="ignore"):
+                wait = (left - knots[interval]) / self.rates[b, interval]
+            result[here] = self.starts[interval] + np.where(np.isnan(wait), 0.0, wait)
+        return self.start + result
+
+
+def first_passage(
+    exposure: FloatArray,
+    breaks: FloatArray,
+    rate: Callable[[FloatArray], FloatArray],
+) -> FloatArray:
+    r"""Point at which a piecewise-constant rate has used up each patient's exposure.
+
+    Solves :math:`\int_0^x r(u)\,du = e` for `x`, where the rate changes only
+    at the patient's own breaks. The axis may be time or the operational time
+    of a `Clock`.
+
+    Parameters
+    ----------
+    exposure : ndarray, shape (M,)
+        Dimensionless, non-negative.
+    breaks : ndarray, shape (J, M)
+        Where the rate may change, in any order, ``inf`` for never.
+    rate : callable
+        Given the left ends of one interval of each patient, shape (M,), the
+        rates in those intervals.
+
+    Returns
+    -------
+    ndarray, shape (M,)
+        ``inf`` where the rate runs out first.
+
+    Examples
+    --------
+    A rate of 0.1 for three months, then none: half an exposure is spent after
+    five months' worth, which never comes.
+
+    >>> import numpy as np
+    >>> breaks = np.array([[3.0, 3.0]])
+    >>> first_passage(np.array([0.2, 0.5]), breaks, lambda start: np.where(start < 3, 0.1, 0.0))
+    array([ 2., inf])
+    """
+    ends = np.sort(np.minimum(breaks, NEVER), axis=0)
+    left = exposure
+    start = np.zeros_like(exposure)
+    point = np.full_like(exposure, np.inf)
+    pending = np.ones(exposure.shape, dtype=bool)
+    for end in ends:
+        speed = rate(start)
+        capacity = speed * (end - start)
+        reached = pending & (left < capacity)
+        np.divide(left, speed, out=point, where=reached)
+        np.add(point, start, out=point, where=reached)
+        pending &= ~reached
+        left = left - capacity
+        start = end
+    speed = rate(start)
+    reached = pending & (speed > 0.0)
+    np.divide(left, speed, out=point, where=reached)
+    np.add(point, start, out=point, where=reached)
+    point[point >= NEVER] = np.inf
+    return point
+
+
+def two_phase_time(exposure: FloatArray, early: float, late: float, window: float) -> FloatArray:
+    """Time at which a hazard of `early` for `window` months, then `late`, is used up.
+
+    Parameters
+    ----------
+    exposure : ndarray
+        Unit exponentials.
+    early, late : float
+        Hazards per month.
+    window : float
+        Length of the first phase, months.
+
+    Returns
+    -------
+    ndarray
+        Months since the agent's start, ``inf`` where it never happens.
+
+    Examples
+    --------
+    >>> two_phase_time(np.array([0.1, 0.5]), early=0.1, late=0.0, window=3.0)
+    array([ 1., inf])
+    """
+    spent = early * window
+    with np.errstate(divide="ignore"):
+        first = exposure / early if early > 0.0 else np.full_like(exposure, np.inf)
+        second = (
+            window + (exposure - spent) / late if late > 0.0 else np.full_like(exposure, np.inf)
+        )
+    return np.where(exposure < spent, first, second)

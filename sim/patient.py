@@ -1,0 +1,176 @@
+"""What a patient brings: stratum, mechanisms at baseline, and one draw for every decision.
+
+A patient's random numbers are drawn once and shared by all strategies, which
+is what makes contrasts between strategies paired. This module makes them and
+reads nothing into them: it knows no agent's effect and no outcome.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.randomness import Streams
+from sim.scenario import Population
+
+__all__ = ["Draws", "Patients", "draw_patients"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+Kind = Literal["uniform", "normal", "exponential", "words"]
+
+
+class Draws:
+    """The draws of one block, each made when first asked for and then kept.
+
+    `select` gives the draws of some of the patients; they stay the same
+    numbers, because every decision is always drawn for everybody.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        kept: dict[tuple[Kind, str, str], Any] | None = None,
+        index: NDArray[np.intp] | None = None,
+    ) -> None:
+        self._streams = streams
+        self._kept = {} if kept is None else kept
+        self._index = index
+
+    def uniform(self, decision: str, label: str = "") -> FloatArray:
+        """Uniform draws on [0, 1), shape (M,)."""
+        return self._draw("uniform", decision, label)
+
+    def normal(self, decision: str, label: str = "") -> FloatArray:
+        """Standard normal draws, shape (M,)."""
+        return self._draw("normal", decision, label)
+
+    def exponential(self, decision: str, label: str = "") -> FloatArray:
+        """Unit exponential draws, shape (M,)."""
+        return self._draw("exponential", decision, label)
+
+    def words(self, decision: str, label: str = "") -> NDArray[np.uint16]:
+        """Uniform 16-bit words, shape (M,)."""
+        return self._draw("words", decision, label)
+
+    def select(self, index: NDArray[np.intp]) -> Draws:
+        """The draws of the patients at `index`."""
+        chosen = index if self._index is None else self._index[index]
+        return Draws(self._streams, self._kept, chosen)
+
+    def _draw(self, kind: Kind, decision: str, label: str) -> Any:
+        key = (kind, decision, label)
+        if key not in self._kept:
+            values = getattr(self._streams, kind)(decision, label).reshape(-1)
+            values.flags.writeable = False
+            self._kept[key] = values
+        values = self._kept[key]
+        return values if self._index is None else values[self._index]
+
+
+@dataclass(frozen=True, slots=True)
+class Patients:
+    """Patients before treatment, in one row: replicates one after the other, M in all."""
+
+    draws: Draws
+    """Every random number about them."""
+
+    stratum: NDArray[np.intp]
+    """Index of the stratum, (M,)."""
+
+    present: BoolArray
+    """Mechanisms present at baseline, (K, M)."""
+
+    exposure: FloatArray
+    """Unit exponential of each mechanism divided by its share of the acquired hazard, (K, M)."""
+
+    rank: FloatArray | None = None
+    """Normal score of the benefit under the backbone alone, (M,); None where nothing needs it."""
+
+    def __len__(self) -> int:
+        return len(self.stratum)
+
+    def select(self, index: NDArray[np.intp]) -> Patients:
+        """The patients at `index`."""
+        rank = None if self.rank is None else self.rank[index]
+        return Patients(
+            self.draws.select(index),
+            self.stratum[index],
+            self.present[:, index],
+            self.exposure[:, index],
+            rank,
+        )
+
+
+def draw_patients(population: Population, streams: Streams) -> Patients:
+    """Strata, baseline mechanisms and acquired exposures of one block.
+
+    Baseline mechanisms overlap by a one-factor Gaussian copula: mechanism k is
+    present where ``l F + sqrt(1 - l**2) e < z(p)``, with loading l, one factor
+    F for each patient, and p the prevalence in the patient's stratum.
+
+    Parameters
+    ----------
+    population : Population
+        Prevalences, loadings and shares.
+    streams : Streams
+        Of the block.
+
+    Returns
+    -------
+    Patients
+        ``streams.size * streams.n_patients`` of them.
+    """
+    draws = Draws(streams)
+    stratum = _draw_stratum(population, draws, streams.size * streams.n_patients)
+    return Patients(
+        draws,
+        stratum,
+        _draw_present(population, draws, stratum),
+        _scale(population, draws, stratum),
+    )
+
+
+def _draw_stratum(population: Population, draws: Draws, count: int) -> NDArray[np.intp]:
+    if len(population.strata) == 1:
+        return np.zeros(count, dtype=np.intp)
+    steps = np.cumsum(population.stratum_prevalence)[:-1]
+    return np.searchsorted(steps, draws.uniform("stratum"), side="right")
+
+
+def _draw_present(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> BoolArray:
+    present = np.zeros((len(population.mechanisms), len(stratum)), dtype=bool)
+    for k, mechanism in enumerate(population.mechanisms):
+        chance = population.prevalence[:, k]
+        if not np.any(chance > 0.0):
+            continue
+        score = draws.normal("baseline_mechanism", mechanism)
+        loading = population.loading[k]
+        if loading != 0.0:
+            factor = draws.normal("baseline_factor")
+            score = loading * factor + np.sqrt(1.0 - loading**2) * score
+        present[k] = score < normal_quantile(chance)[stratum]
+    return present
+
+
+def _scale(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> FloatArray:
+    exposure = np.full((len(population.mechanisms), len(stratum)), np.inf)
+    for k, mechanism in enumerate(population.mechanisms):
+        share = population.acquired_share[:, k]
+        if not np.any(share > 0.0):
+            continue
+        with np.errstate(divide="ignore"):
+            exposure[k] = draws.exponential("acquired_resistance", mechanism) / share[stratum]
+    return exposure
+
+
+def normal_quantile(chance: FloatArray) -> FloatArray:
+    """Standard normal quantiles of a few probabilities, infinite at 0 and 1."""
+    normal = NormalDist()
+    ends = {0.0: -np.inf, 1.0: np.inf}
+    flat = [ends[p] if p in ends else normal.inv_cdf(p) for p in chance.ravel().tolist()]
+    return np.array(flat).reshape(chance.shape)

@@ -1,0 +1,506 @@
+"""When the benefit of a regimen is lost: primary and acquired resistance.
+
+Turns patients and the agents they are given into the latent time of
+resistance, its mechanism and the depth of benefit before it. Resistance is
+biological: no scan has seen it, and nothing here knows about scans beyond the
+one constant that the additive rule needs.
+
+The steps follow the model: an ICI is *resisted from the start* where some
+mechanism present at baseline is undone by no agent; otherwise the patient
+responds or is controlled, for good (durable) or until the first of the
+competing mechanisms fires. An agent with activity of its own has a benefit of
+its own, coupled to the first by rank, and the rule of the strategy says how
+the two combine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.combination import RULES, Rule, conditional_chances
+from sim.hazard import NEVER, Clock, first_passage, two_phase_time
+from sim.patient import Draws, Patients, normal_quantile
+from sim.scenario import (
+    DAYS_PER_MONTH,
+    Activity,
+    Agent,
+    Coupling,
+    Course,
+    Dose,
+    Population,
+    Scenario,
+    Strategy,
+)
+
+__all__ = [
+    "CONTROLLED",
+    "RESISTANT",
+    "RESPONDING",
+    "Benefit",
+    "Regimen",
+    "assign_regimens",
+    "backbone_rank",
+    "backbone_regimen",
+    "immune_benefit",
+    "joint_benefit",
+    "last_doses",
+    "primary_share",
+    "reversed_mechanisms",
+]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.integer]
+
+RESISTANT, CONTROLLED, RESPONDING = 0, 1, 2
+"""Depths of benefit, in the order in which a better strategy can move a patient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regimen:
+    """The agents that one patient is really given under a strategy."""
+
+    agents: tuple[tuple[Dose, Agent], ...]
+    """From the start or at a planned time, the backbone first, then by name."""
+
+    later: tuple[tuple[Dose, Agent], ...]
+    """At detected progression."""
+
+    rule: Rule
+    psi: float
+
+    @property
+    def backbones(self) -> tuple[tuple[Dose, Agent], ...]:
+        """The checkpoint inhibitors to whose benefit the ICI model applies."""
+        return tuple(pair for pair in self.agents if pair[1].checkpoint_inhibitor)
+
+    @property
+    def active(self) -> tuple[tuple[Agent, Activity], ...]:
+        """The agents that work by themselves."""
+        return tuple((a, a.activity) for _, a in self.agents if a.activity is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Benefit:
+    """A benefit and its end, for M patients."""
+
+    depth: NDArray[np.int8]
+    """`RESISTANT`, `CONTROLLED` or `RESPONDING`."""
+
+    durable: BoolArray
+    """Whether the benefit of the ICI is of the durable class."""
+
+    time: FloatArray
+    """Months until resistance: 0.0 where primary, ``inf`` where it never comes."""
+
+    cause: NDArray[np.int8]
+    """Mechanism, or K + the index of the agent among all agents; -1 where none."""
+
+
+def assign_regimens(
+    strategy: Strategy, scenario: Scenario, patients: Patients
+) -> list[tuple[NDArray[np.intp] | None, Regimen]]:
+    """The regimens of a strategy and who gets which; None as index means everybody.
+
+    A dose that is matched to mechanisms goes to patients who tested positive
+    for one of them and have not been given an earlier matched dose. The test
+    of a mechanism is one draw a patient, shared by all strategies: positive
+    below the sensitivity where present, below 1 - specificity where absent.
+    """
+    always = [dose for dose in strategy.doses if not dose.matched]
+    matched = [dose for dose in strategy.doses if dose.matched]
+    if not matched:
+        return [(None, _regimen(always, strategy, scenario))]
+    waiting = np.ones(len(patients), dtype=bool)
+    assigned = []
+    for dose in matched:
+        positive = np.zeros(len(patients), dtype=bool)
+        for mechanism in dose.matched:
+            k = scenario.population.mechanisms.index(mechanism)
+            chance = np.where(patients.present[k], strategy.sensitivity, 1.0 - strategy.specificity)
+            positive |= patients.draws.uniform("mechanism_test", mechanism) < chance
+        index = np.flatnonzero(waiting & positive)
+        waiting[index] = False
+        assigned.append((index, _regimen([*always, dose], strategy, scenario)))
+    rest = np.flatnonzero(waiting)
+    return [*assigned, (rest, _regimen(always, strategy, scenario))]
+
+
+def _regimen(doses: Sequence[Dose], strategy: Strategy, scenario: Scenario) -> Regimen:
+    pairs = [(dose, scenario.agent(dose.agent)) for dose in doses]
+    pairs.sort(key=lambda pair: (not pair[1].checkpoint_inhibitor, pair[1].name))
+    return Regimen(
+        tuple(pair for pair in pairs if not pair[0].at_progression),
+        tuple(pair for pair in pairs if pair[0].at_progression),
+        RULES[strategy.rule],
+        strategy.psi,
+    )
+
+
+def backbone_regimen(scenario: Scenario) -> Regimen:
+    """The scenario's ICI backbone by itself, without an end: the reference of the coupling."""
+    if scenario.backbone is None:
+        raise ValueError("the scenario has no ICI backbone")
+    agent = scenario.agent(scenario.backbone)
+    return Regimen(((Dose(agent.name), agent),), (), RULES["independent_action"], 1.0)
+
+
+def last_doses(regimen: Regimen, draws: Draws) -> list[FloatArray]:
+    """When each agent of the regimen is stopped, by plan or for toxicity, each (M,) or scalar."""
+    stops = []
+    for dose, agent in regimen.agents:
+        hazard = agent.discontinuation
+        stop = np.asarray(dose.stop)
+        if not hazard.absent:
+            exposure = draws.exponential("discontinuation", agent.name)
+            toxic = two_phase_time(exposure, hazard.early, hazard.late, hazard.window)
+            stop = np.minimum(stop, dose.start + toxic)
+        stops.append(stop)
+    return stops
+
+
+def reversed_mechanisms(
+    regimen: Regimen, population: Population, coupling: Coupling, draws: Draws, count: int
+) -> BoolArray:
+    """Mechanisms that some agent given from the start would undo, shape (K, M).
+
+    Each agent has one draw a mechanism. Their thresholds are the rule's
+    conditional chances; with a correlation between agents the draws share a
+    factor for each mechanism, and every agent keeps its own chance.
+    """
+    agents = [agent for dose, agent in regimen.agents if dose.start == 0.0]
+    undone = np.zeros((len(population.mechanisms), count), dtype=bool)
+    if not agents:
+        return undone
+    own = np.stack([agent.reversal for agent in agents])
+    chances = own if coupling.reversal else conditional_chances(regimen.rule, own, regimen.psi)
+    for a, k in zip(*np.nonzero(chances), strict=True):
+        mechanism = population.mechanisms[k]
+        score = draws.normal("reversal", f"{agents[a].name}/{mechanism}")
+        if coupling.reversal:
+            shared = draws.normal("reversal_factor", mechanism)
+            score = np.sqrt(coupling.reversal) * shared + np.sqrt(1 - coupling.reversal) * score
+        undone[k] |= score < normal_quantile(chances[a, k])
+    return undone
+
+
+def immune_benefit(
+    patients: Patients,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    population: Population,
+    course: Course,
+    coupling: Coupling,
+) -> Benefit:
+    """Benefit of the ICI backbone and its partners.
+
+    Parameters
+    ----------
+    patients : Patients
+        M of them.
+    regimen : Regimen
+        With at least one backbone.
+    stops : sequence of ndarray
+        When each agent of the regimen is stopped, as from `last_doses`.
+    population, course, coupling
+        Of the scenario.
+
+    Returns
+    -------
+    Benefit
+        Times are of acquired resistance, 0 where primary.
+    """
+    draws, stratum = patients.draws, patients.stratum
+    undone = reversed_mechanisms(regimen, population, coupling, draws, len(patients))
+    left = patients.present & ~undone
+    primary = np.logical_or.reduce(left, axis=0)
+    responding = ~primary & _below(
+        draws, "response", _raised(population.responding, regimen, "response"), stratum
+    )
+    long_responding = _raised(population.durable_responding, regimen, "durability")
+    long_controlled = _raised(population.durable_controlled, regimen, "durability")
+    durable = ~primary & np.where(
+        responding,
+        _below(draws, "durability", long_responding, stratum),
+        _below(draws, "durability", long_controlled, stratum),
+    )
+    speed = np.where(responding | durable, 1.0, population.controlled_ratio)
+    if population.frailty_sd > 0.0:
+        speed = speed * np.exp(population.frailty_sd * draws.normal("frailty"))
+    if regimen.rule.scales_exposure and regimen.active:
+        speed = speed * regimen.psi
+    time, cause = _acquired(patients, regimen, stops, population, course, durable, speed)
+    depth = np.where(primary, RESISTANT, np.where(responding, RESPONDING, CONTROLLED))
+    return Benefit(
+        depth.astype(np.int8),
+        durable,
+        np.where(primary, 0.0, time),
+        np.where(primary, left.argmax(axis=0), cause).astype(np.int8),
+    )
+
+
+def _raised(chance: FloatArray, regimen: Regimen, field: str) -> FloatArray:
+    """A chance of each stratum (B,) after what the agents add to it."""
+    gains = [getattr(agent, field) for _, agent in regimen.agents]
+    gains = [gain for gain in gains if gain > 0.0]
+    if not gains:
+        return chance
+    stack = np.stack([chance, *(np.full_like(chance, gain) for gain in gains)])
+    return np.maximum(regimen.rule.chance(stack, regimen.psi), chance)
+
+
+def _below(draws: Draws, decision: str, chance: FloatArray, stratum: IntArray) -> BoolArray:
+    """One stored uniform against the stratum's chance; certainties draw nothing."""
+    if np.all(chance == chance[0]) and chance[0] in (0.0, 1.0):
+        return np.full(stratum.shape, chance[0] == 1.0)
+    return np.asarray(draws.uniform(decision) < chance[stratum])
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassClock:
+    """Operational time of each patient: the population's clock, or the durable constant hazard."""
+
+    clock: Clock
+    stratum: IntArray
+    durable: BoolArray
+    durable_hazard: float
+
+    def exposure(self, time: FloatArray | float) -> FloatArray:
+        """Operational time at `time`, months, (M,)."""
+        ordinary = self.clock.exposure(np.minimum(time, NEVER), self.stratum)
+        if not self.durable.any():
+            return ordinary
+        elapsed = np.maximum(np.minimum(time, NEVER) - self.clock.start, 0.0)
+        slow = self.durable_hazard * elapsed
+        return np.where(self.durable, slow, ordinary)
+
+    def time(self, exposure: FloatArray) -> FloatArray:
+        """Months at which operational time `exposure` is reached, (M,)."""
+        ordinary = self.clock.time(exposure, self.stratum)
+        if not self.durable.any():
+            return ordinary
+        with np.errstate(divide="ignore"):
+            slow = self.clock.start + exposure / self.durable_hazard
+        return np.where(self.durable, slow, ordinary)
+
+
+def _acquired(
+    patients: Patients,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    population: Population,
+    course: Course,
+    durable: BoolArray,
+    speed: FloatArray,
+) -> tuple[FloatArray, NDArray[np.int8]]:
+    """Time and mechanism of the first acquired resistance, as if none were primary.
+
+    Mechanisms on which the agents' hazard ratios are the same share one path
+    of the hazard, so their smallest exposure stands for all of them.
+    """
+    clock = _ClassClock(population.acquired, patients.stratum, durable, population.durable_hazard)
+    partners = [
+        (agent.hazard_ratio, dose.start + agent.onset, stop)
+        for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
+        if np.any(agent.hazard_ratio != 1.0)
+    ]
+    off, factor = _stopping(regimen, stops, course)
+    with np.errstate(invalid="ignore"):
+        slowest = np.asarray(clock.exposure(off)) if off is not None else None
+    windows = [(clock.exposure(on), clock.exposure(end)) for _, on, end in partners]
+    count = len(population.mechanisms)
+    ratios = np.stack([ratio for ratio, _, _ in partners]) if partners else np.ones((0, count))
+    columns, group = np.unique(ratios, axis=1, return_inverse=True)
+    group = np.zeros(count, dtype=np.intp) if not partners else group.reshape(-1)
+    point = np.full(len(patients), np.inf)
+    cause = np.full(len(patients), -1, dtype=np.int8)
+    breaks = [edge for window in windows for edge in window]
+    breaks += [slowest] if slowest is not None else []
+    table = np.stack(breaks) if breaks else np.empty((0, len(patients)))
+    for g in np.unique(group):
+        members = np.flatnonzero(group == g)
+        exposure = patients.exposure[members]
+        first = exposure.argmin(axis=0)
+        left = np.take_along_axis(exposure, first[None], axis=0)[0] / speed
+        column = columns[:, g] if partners else np.empty(0)
+
+        def rate(start: FloatArray, column: FloatArray = column) -> FloatArray:
+            value = np.ones_like(start)
+            inside = [
+                np.where((begin <= start) & (start < end), ratio, 1.0)
+                for ratio, (begin, end) in zip(column, windows, strict=True)
+            ]
+            if inside:
+                value = regimen.rule.hazard_ratio(inside, regimen.psi)
+            if slowest is not None:
+                value = np.where(start >= slowest, value * factor, value)
+            return value
+
+        reached = first_passage(left, table, rate) if breaks else left
+        sooner = reached < point
+        point = np.where(sooner, reached, point)
+        cause = np.where(sooner, members[first], cause).astype(np.int8)
+    time = clock.time(point)
+    return time, np.where(np.isinf(time), -1, cause).astype(np.int8)
+
+
+def _stopping(
+    regimen: Regimen, stops: Sequence[FloatArray], course: Course
+) -> tuple[FloatArray | None, FloatArray | float]:
+    """When the last backbone stops, and the factor on the acquired hazard from then on."""
+    ends = [
+        (np.asarray(stop), dose.start)
+        for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
+        if agent.checkpoint_inhibitor
+    ]
+    off = np.maximum.reduce([end for end, _ in ends])
+    if course.stop_effect == 0.0 or np.all(np.isinf(off)):
+        return None, 1.0
+    on_drug = off - min(start for _, start in ends)
+    return off, np.exp(course.stop_effect * np.exp(-on_drug / course.stop_decay))
+
+
+def primary_share(scenario: Scenario) -> FloatArray:
+    """Share of primary resistance under the backbone alone in each stratum, shape (B,).
+
+    Closed form: given the shared factor, mechanisms are independent, so the
+    share is one minus the mean over the factor of the product of
+    ``1 - p(F) (1 - r)``; the mean is taken by Gauss-Hermite quadrature.
+    """
+    if scenario.backbone is None:
+        raise ValueError("the scenario has no ICI backbone")
+    reversal = scenario.agent(scenario.backbone).reversal
+    return resistant_share(scenario.population, reversal)
+
+
+def resistant_share(population: Population, reversal: FloatArray) -> FloatArray:
+    """Share of patients with a mechanism that is not undone, (B,), given chances (K,)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+    weights = weights / weights.sum()
+    spread = np.sqrt(1.0 - population.loading**2)
+    cut = normal_quantile(population.prevalence)
+    score = (cut[:, :, None] - population.loading[:, None] * nodes) / spread[:, None]
+    normal = NormalDist()
+    present = np.vectorize(normal.cdf)(np.clip(score, -40.0, 40.0))
+    spared = np.prod(1.0 - present * (1.0 - reversal[:, None]), axis=1)
+    return np.asarray(1.0 - spared @ weights)
+
+
+def backbone_rank(patients: Patients, scenario: Scenario) -> FloatArray:
+    """Normal score of each patient's benefit under the backbone alone, (M,).
+
+    The rank is ``pi U`` for the primary-resistant and
+    ``pi + (1 - pi) (1 - exp(-min E / w))`` for the others, pi being the share
+    of primary resistance in the stratum: uniform, and moved by no strategy.
+    """
+    from scipy.special import ndtri
+
+    uniform = patients.draws.uniform("backbone_rank")
+    if scenario.backbone is None:
+        return np.asarray(ndtri(uniform))
+    regimen = backbone_regimen(scenario)
+    undone = reversed_mechanisms(
+        regimen, scenario.population, scenario.coupling, patients.draws, len(patients)
+    )
+    primary = np.logical_or.reduce(patients.present & ~undone, axis=0)
+    share = primary_share(scenario)[patients.stratum]
+    first = np.minimum.reduce(patients.exposure, axis=0)
+    rank = np.where(primary, share * uniform, share - (1.0 - share) * np.expm1(-first))
+    tiny = np.finfo(np.float64).tiny
+    return np.asarray(ndtri(np.clip(rank, tiny, 1.0 - 2.0**-53)))
+
+
+def _active_benefit(
+    patients: Patients, agent: Agent, activity: Activity, regimen: Regimen, spearman: float
+) -> tuple[FloatArray, BoolArray]:
+    """Time until an active agent's own benefit is lost (0 where refractory), and its responders."""
+    from scipy.special import ndtr
+
+    draws = patients.draws
+    score = draws.normal("activity", agent.name)
+    if patients.rank is not None:
+        pearson = 2.0 * np.sin(np.pi * spearman / 6.0)
+        score = pearson * patients.rank + np.sqrt(1.0 - pearson**2) * score
+    upper = ndtr(-score)
+    refractory = upper > 1.0 - activity.refractory
+    certain = activity.responding in (0.0, 1.0)
+    uniform = np.zeros(()) if certain else draws.uniform("activity_response", agent.name)
+    responding = ~refractory & (uniform < activity.responding)
+    speed = np.where(responding, 1.0, activity.controlled_ratio)
+    if activity.frailty_sd > 0.0:
+        speed = speed * np.exp(activity.frailty_sd * draws.normal("activity_frailty", agent.name))
+    if regimen.rule.scales_exposure and regimen.backbones:
+        speed = speed * regimen.psi
+    survival = np.minimum(
+        upper / (1.0 - activity.refractory) if activity.refractory < 1 else upper, 1
+    )
+    with np.errstate(divide="ignore"):
+        exposure = -np.log(survival) / speed
+    time = activity.start + activity.scale * exposure ** (1.0 / activity.shape)
+    return np.where(refractory, 0.0, time), responding
+
+
+def joint_benefit(
+    patients: Patients,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    scenario: Scenario,
+) -> Benefit:
+    """Benefit of a whole regimen: the ICI part, the active agents' parts, and the rule.
+
+    Parameters
+    ----------
+    patients : Patients
+        M of them; `rank` must be set where an agent has activity.
+    regimen : Regimen
+        What they are given.
+    stops : sequence of ndarray
+        When each agent is stopped, as from `last_doses`.
+    scenario : Scenario
+        Everything else.
+
+    Returns
+    -------
+    Benefit
+        Primary resistance is resistance to every part. The cause of a joint
+        loss is that of the part which lasted longer.
+    """
+    population, coupling = scenario.population, scenario.coupling
+    benefit: Benefit | None = None
+    if regimen.backbones:
+        benefit = immune_benefit(patients, regimen, stops, population, scenario.course, coupling)
+    spearman = 1.0 if regimen.rule.comonotone and regimen.backbones else coupling.spearman
+    first_scan = float(scenario.assessment.every[0]) * 7.0 / DAYS_PER_MONTH
+    for agent, activity in regimen.active:
+        time, responding = _active_benefit(patients, agent, activity, regimen, spearman)
+        code = len(population.mechanisms) + scenario.agents.index(agent)
+        cause = np.where(np.isinf(time), -1, code).astype(np.int8)
+        own = np.where(time == 0.0, RESISTANT, np.where(responding, RESPONDING, CONTROLLED))
+        if benefit is None:
+            none = np.zeros(len(patients), dtype=bool)
+            benefit = Benefit(own.astype(np.int8), none, time, cause)
+            continue
+        depth = np.maximum(benefit.depth, own)
+        if activity.joint_response > 0.0:
+            both = (benefit.depth == CONTROLLED) & (own == CONTROLLED)
+            lucky = patients.draws.uniform("joint_response", agent.name) < activity.joint_response
+            depth = np.where(both & lucky, RESPONDING, depth)
+        joint = np.maximum(regimen.rule.time(benefit.time, time, first_scan), 0.0)
+        benefit = Benefit(
+            depth.astype(np.int8),
+            benefit.durable,
+            joint,
+            np.where(
+                np.isinf(joint), -1, np.where(time > benefit.time, cause, benefit.cause)
+            ).astype(np.int8),
+        )
+    if benefit is None:
+        none = np.zeros(len(patients), dtype=bool)
+        zero = np.zeros(len(patients))
+        return Benefit(zero.astype(np.int8), none, zero, zero.astype(np.int8))
+    return benefit

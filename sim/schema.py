@@ -1,0 +1,342 @@
+"""What a configuration may contain: names, types, defaults and the range of every number.
+
+These classes are the schema against which Hydra composes the YAML files. They
+hold no logic: `sim.config` turns them into the arrays that are simulated. The
+range of a number is kept beside it, so that one walk over the whole
+configuration finds every bad value together with its path.
+
+A field without a default must be given. ``sources`` says where the claims of
+a file come from: a key of ``references.bib``, ``calibrated`` or ``assumption``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+__all__ = ["RunConfig"]
+
+
+def _number(rule: str, default: Any = MISSING) -> Any:
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"rule": rule})
+    return field(default=default, metadata={"rule": rule})
+
+
+def chance(default: Any = MISSING) -> Any:
+    """A number, or a mapping or list of numbers, in [0, 1]."""
+    return _number("chance", default)
+
+
+def positive(default: Any = MISSING) -> Any:
+    """A finite number greater than 0."""
+    return _number("positive", default)
+
+
+def not_negative(default: Any = MISSING) -> Any:
+    """A finite number of at least 0."""
+    return _number("not_negative", default)
+
+
+def duration(default: Any = MISSING) -> Any:
+    """A number greater than 0 that may be infinite."""
+    return _number("duration", default)
+
+
+@dataclass
+class SourceConfig:
+    """Where a claim comes from."""
+
+    source: str = MISSING
+    where: str = ""
+    checked: str = ""
+    """`verified` if read in the source, `memory` if not, `derived` if computed from it."""
+
+
+@dataclass
+class MechanismConfig:
+    """A way in which tumours escape."""
+
+    label: str = MISSING
+    compartment: str = MISSING
+    """`intrinsic` or `extrinsic` to the tumour cell."""
+    loading: float = 0.0
+    """On the one factor that makes baseline mechanisms overlap."""
+
+
+@dataclass
+class StratumConfig:
+    """A subgroup with numbers of its own."""
+
+    label: str = MISSING
+    prevalence: float = chance()
+    responding: float = chance()
+    durable_responding: float = chance()
+    durable_controlled: float = chance()
+    baseline: dict[str, float] = chance({})
+    """Prevalence of each mechanism at baseline."""
+    acquired_share: dict[str, float] = chance({})
+    """Share of the acquired hazard carried by each mechanism."""
+
+
+@dataclass
+class AcquiredConfig:
+    """Hazard of acquired resistance: Weibull, or piecewise constant where `rates` are given."""
+
+    start: float = not_negative(0.0)
+    shape: float = positive(1.0)
+    scale: float = positive(1.0)
+    starts: list[float] = not_negative([])
+    rates: list[float] = not_negative([])
+
+
+@dataclass
+class PopulationConfig:
+    """Who is treated."""
+
+    label: str = MISSING
+    mechanisms: dict[str, MechanismConfig] = field(default_factory=dict)
+    strata: dict[str, StratumConfig] = field(default_factory=dict)
+    acquired: AcquiredConfig = field(default_factory=AcquiredConfig)
+    durable_hazard: float = not_negative()
+    controlled_ratio: float = positive()
+    frailty_sd: float = not_negative()
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class ToxicityConfig:
+    """A hazard in an early window, and later."""
+
+    early: float = not_negative(0.0)
+    late: float = not_negative(0.0)
+    window: float = not_negative(0.0)
+
+
+@dataclass
+class ActivityConfig:
+    """What an agent does by itself."""
+
+    refractory: float = chance()
+    responding: float = chance()
+    shape: float = positive()
+    scale: float = positive()
+    start: float = not_negative(0.0)
+    controlled_ratio: float = positive(1.0)
+    frailty_sd: float = not_negative(0.0)
+    joint_response: float = chance(0.0)
+    tumour_death_hazard: float = not_negative(0.0)
+    background_hazard: list[float] = not_negative([])
+
+
+@dataclass
+class AgentConfig:
+    """One row of the mechanism matrix."""
+
+    label: str = MISSING
+    family: str = MISSING
+    checkpoint_inhibitor: bool = False
+    reversal: dict[str, float] = chance({})
+    hazard_ratio: dict[str, float] = not_negative({})
+    response: float = chance(0.0)
+    durability: float = chance(0.0)
+    growth_ratio: float = positive(1.0)
+    onset: float = not_negative(0.0)
+    discontinuation: ToxicityConfig = field(default_factory=ToxicityConfig)
+    fatal: ToxicityConfig = field(default_factory=ToxicityConfig)
+    activity: ActivityConfig | None = None
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class DoseConfig:
+    """When and to whom an agent is given."""
+
+    start: float = not_negative(0.0)
+    stop: float = duration(float("inf"))
+    at_progression: bool = False
+    matched: list[str] = field(default_factory=list)
+
+
+@dataclass
+class StrategyConfig:
+    """Agents and the rule by which they combine."""
+
+    label: str = MISSING
+    family: str = MISSING
+    doses: dict[str, DoseConfig] = field(default_factory=dict)
+    rule: str = "independent_action"
+    psi: float = positive(1.0)
+    crossover: float = chance(0.0)
+    sensitivity: float = chance(1.0)
+    specificity: float = chance(1.0)
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class BackgroundConfig:
+    """Death from other causes, piecewise constant."""
+
+    starts: list[float] = not_negative([0.0])
+    hazard: list[float] = not_negative([0.0])
+
+
+@dataclass
+class NextLineConfig:
+    """Something that can be done at detected progression."""
+
+    share: float = chance()
+    hazard_ratio: float = not_negative(1.0)
+    eligible: str = "all"
+    regain: float = chance(0.0)
+    regain_median: float = not_negative(0.0)
+
+
+@dataclass
+class CourseConfig:
+    """What follows resistance."""
+
+    label: str = MISSING
+    primary_lag: float = not_negative()
+    acquired_lag: float = not_negative()
+    lag_sd: float = not_negative()
+    growth_sd: float = not_negative()
+    tumour_death_hazard: float = not_negative()
+    growth_exponent: float = not_negative()
+    timing_exponent: float = not_negative()
+    death_frailty_sd: float = not_negative()
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    stop_effect: float = not_negative()
+    stop_decay: float = positive()
+    oligo_primary: float = chance()
+    oligo_acquired: float = chance()
+    untreated: float = chance()
+    untreated_ratio: float = not_negative()
+    next_lines: dict[str, NextLineConfig] = field(default_factory=dict)
+    crossover_primary: float = chance()
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class PhaseConfig:
+    """Scans at one interval until a week."""
+
+    every: float = not_negative()
+    until: float = duration(float("inf"))
+
+
+@dataclass
+class AssessmentConfig:
+    """How patients are watched."""
+
+    label: str = MISSING
+    schedule: list[PhaseConfig] = field(default_factory=list)
+    jitter_sd: float = not_negative(0.0)
+    missed: float = chance(0.0)
+    symptomatic: float = chance(0.0)
+    pseudoprogression: float = chance(0.0)
+    criteria: str = "recist"
+    confirmation: float = not_negative(4.0)
+    stable_minimum: float = not_negative(6.0)
+    response_median: float = not_negative(0.0)
+    response_sd: float = not_negative(0.0)
+    complete_response: float = chance(0.0)
+    withdrawal: float = not_negative(0.0)
+    missed_before_censoring: int = not_negative(0)
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class CouplingConfig:
+    """How effects go together in one patient."""
+
+    spearman: float = 0.3
+    reversal: float = 0.0
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class DefinitionConfig:
+    """A rule that tells primary from acquired resistance by what was observed."""
+
+    label: str = MISSING
+    kind: str = MISSING
+    threshold: float = not_negative(6.0)
+    threshold_is_primary: bool = False
+    early_responder: str = "gap"
+    exposure_primary: float = not_negative(0.0)
+    exposure_acquired: float = not_negative(0.0)
+    off_drug: float = duration(float("inf"))
+    confirmation: bool = False
+    sources: dict[str, SourceConfig] = field(default_factory=dict)
+
+
+@dataclass
+class TargetConfig:
+    """A published result of an arm, with which the simulated one is compared."""
+
+    strategy: str = MISSING
+    measure: str = MISSING
+    value: float = not_negative()
+    n: int = positive()
+    tolerance: float = not_negative()
+    standard_error: float | None = None
+    source: str = MISSING
+    where: str = ""
+    checked: str = "memory"
+
+
+@dataclass
+class ReferenceConfig:
+    """Published curves to draw beside the simulated ones."""
+
+    file: str = ""
+    """A CSV shipped in configs/reference, or a path."""
+    trial: str = ""
+    arms: dict[str, str] = field(default_factory=dict)
+    """Strategy to the name of its arm in the file."""
+    source: str = ""
+
+
+@dataclass
+class CohortConfig:
+    """Size of the cohort."""
+
+    n_patients: int = positive(20000)
+    follow_up: float = positive(60.0)
+
+
+@dataclass
+class AnalysisConfig:
+    """What is estimated and drawn."""
+
+    endpoints: list[str] = field(
+        default_factory=lambda: ["pfs", "os", "duration_of_response", "acquired_resistance"]
+    )
+    rates: list[float] = positive([12.0, 24.0, 36.0, 60.0])
+    table_every: float = positive(12.0)
+    reference_strategy: str = ""
+    figures: bool = True
+    patients: bool = False
+
+
+@dataclass
+class RunConfig:
+    """The whole configuration of a run."""
+
+    description: str = ""
+    seed: int = not_negative(1)
+    cohort: CohortConfig = field(default_factory=CohortConfig)
+    backbone: str = ""
+    population: PopulationConfig = field(default_factory=PopulationConfig)
+    agents: dict[str, AgentConfig] = field(default_factory=dict)
+    strategies: dict[str, StrategyConfig] = field(default_factory=dict)
+    course: CourseConfig = field(default_factory=CourseConfig)
+    assessment: AssessmentConfig = field(default_factory=AssessmentConfig)
+    coupling: CouplingConfig = field(default_factory=CouplingConfig)
+    definitions: dict[str, DefinitionConfig] = field(default_factory=dict)
+    analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
+    targets: list[TargetConfig] = field(default_factory=list)
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
