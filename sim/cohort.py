@@ -9,7 +9,7 @@ patients, and the difference in a trial is an estimate of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,10 +203,7 @@ def _simulate_block(
 ) -> tuple[Patients, list[_Path]]:
     patients = draw_patients(scenario.population, streams)
     if any(agent.activity is not None for agent in scenario.agents):
-        patients = Patients(
-            patients.draws, patients.stratum, patients.present, patients.exposure,
-            backbone_rank(patients, scenario),
-        )  # fmt: skip
+        patients = replace(patients, rank=backbone_rank(patients, scenario))
     calendar = draw_calendar(scenario.assessment, patients.draws, follow_up)
     paths = [
         simulate_strategy(scenario, strategy, patients, calendar, follow_up)
