@@ -95,7 +95,7 @@ class Calendar:
     def scheduled_after(self, time: FloatArray) -> IndexArray:
         """First visit, attended or not, that takes place at or after `time` (M,)."""
         patient = np.arange(len(time))
-        grid = self.schedule / DAYS_PER_MONTH
+        grid = to_tick(self.schedule / DAYS_PER_MONTH)
         visit = np.searchsorted(grid, time, side="left")
         if self.jitter is None:
             return visit
@@ -131,13 +131,17 @@ class Calendar:
 
 
 def scheduled_days(assessment: Assessment, horizon: float) -> NDArray[np.int64]:
-    """Days of the scheduled scans up to the first one after `horizon` months, baseline left out."""
+    """Days of the scheduled scans up to the second one after `horizon` months, baseline left out.
+
+    The second, because the first may be done before the horizon, off its day.
+    """
     days: list[int] = []
-    week, end = 0.0, horizon * DAYS_PER_MONTH / 7.0
+    week, end, beyond = 0.0, horizon * DAYS_PER_MONTH / 7.0, 0
     for every, until in zip(assessment.every.tolist(), assessment.until.tolist(), strict=True):
-        while week + every <= until + 1e-9 and week <= end:
+        while week + every <= until + 1e-9 and beyond < 2:
             week += every
             days.append(round(week * 7.0))
+            beyond += week > end
     return np.array(days, dtype=np.int64)
 
 
@@ -156,7 +160,8 @@ def draw_calendar(assessment: Assessment, draws: Draws, horizon: float) -> Calen
     visits = range(len(schedule))
     jitter = missed = None
     if assessment.jitter_sd > 0.0:
-        most = int((np.min(np.diff(schedule, prepend=0)) - 1) // 2)
+        shortest = int(7.0 * float(np.min(assessment.every)) + 1e-9)
+        most = (shortest - 1) // 2
         none = _days_off(assessment.jitter_sd, most)
         jitter = np.stack([draws.words("scan_day", str(v)) for v in visits])
     if missed_below > 0:
@@ -185,14 +190,15 @@ def detect_progression(
     progression : ndarray, shape (M,)
         Latent progression, months.
     assessment : Assessment
-        Gives the share seen by symptoms, at a uniform point of the wait.
+        Gives the share seen by symptoms, at a uniform point of the wait for the
+        next scheduled scan, whether or not that will be missed.
     draws : Draws
         Of the same patients.
 
     Returns
     -------
     time : ndarray, shape (M,)
-        Months in whole ticks, ``inf`` where no scan comes after.
+        Months in whole ticks, ``inf`` where nothing shows it within the calendar.
     symptomatic : ndarray of bool, shape (M,)
     """
     if calendar.continuous:
@@ -202,10 +208,11 @@ def detect_progression(
     if assessment.symptomatic == 0.0:
         return seen, np.zeros(progression.shape, dtype=bool)
     symptomatic = draws.uniform("symptoms") < assessment.symptomatic
-    symptomatic &= np.isfinite(seen)
+    planned = calendar.time(calendar.scheduled_after(progression), patient)
+    symptomatic &= np.isfinite(planned)
     fraction = draws.uniform("symptom_delay")
     with np.errstate(invalid="ignore"):
-        between = progression + fraction * (seen - progression)
+        between = progression + fraction * (planned - progression)
     return np.where(symptomatic, to_tick(between), seen), symptomatic
 
 
@@ -295,8 +302,8 @@ def observe(
         gap = calendar.scheduled_after(event_time) - before - 1
         lost = event & (gap >= assessment.missed_before_censoring)
         event &= ~lost
-        pfs_time = np.where(lost, _last_scan(calendar, event_time), pfs_time)
-        first_pd = np.where(lost, np.inf, first_pd)
+        gone = np.maximum(calendar.time(before, np.arange(len(death))), TICK)
+        pfs_time = np.where(lost, gone, pfs_time)
     seen = first_pd <= last_seen
     progression_time = np.where(seen, first_pd, np.inf)
     return Observed(
@@ -311,7 +318,7 @@ def observe(
             calendar, assessment, draws, response, progression_time, last_seen
         ),
         response_time=response,
-        last_dose=np.minimum(last_dose, last_seen),
+        last_dose=np.minimum(to_tick(last_dose), last_seen),
         immune=np.full(death.shape, immune),
     )
 

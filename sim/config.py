@@ -56,7 +56,7 @@ CLAIM_GROUPS = ("population", "agents", "strategies", "course", "assessment", "c
 
 COMPARTMENTS = ("intrinsic", "extrinsic")
 EARLY_RESPONDER = ("primary", "acquired", "gap")
-MEASURES = ("orr", "median_", "rate_")
+MEASURES = ("orr", "bor_pd", "median_", "rate_")
 ENDPOINTS = ("pfs", "os", "duration_of_response", "acquired_resistance")
 
 
