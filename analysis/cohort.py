@@ -7,6 +7,7 @@ simulates nothing and draws nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -380,7 +381,7 @@ def estimate_contrasts(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _paired(own: FloatArray, other: FloatArray) -> dict[str, float]:
+def _paired(own: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> dict[str, float]:
     n = len(own)
     paired = float(np.var(own - other)) / n
     unpaired = (float(np.var(own)) + float(np.var(other))) / n

@@ -70,7 +70,7 @@ def read_published(file: str, trial: str) -> pd.DataFrame:
     rows = table[table["trial"] == trial]
     if rows.empty:
         known = ", ".join(sorted(table["trial"].unique()))
-        raise ScenarioError(f"reference.trial: no trial named '{trial}' in '{file}'. Known: {known}.")
+        raise ScenarioError(f"reference.trial: no trial '{trial}' in '{file}'. Known: {known}.")
     return rows
 
 

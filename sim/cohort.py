@@ -43,7 +43,7 @@ class Cohort:
     """Names along axis S."""
 
     causes: tuple[str, ...]
-    """Names that `cause` indexes: the mechanisms, then every agent, for loss of its own activity."""
+    """Names that `cause` indexes: mechanisms, then agents, for loss of their own activity."""
 
     next_lines: tuple[str, ...]
     """Names that `next_line` indexes."""
@@ -225,7 +225,8 @@ def simulate_strategy(
         return _simulate_regimen(scenario, strategy, assigned[0][1], patients, calendar, follow_up)
     parts = [
         (index, _simulate_regimen(
-            scenario, strategy, regimen, patients.select(index), calendar.select(index), follow_up
+            scenario, strategy, regimen, patients.select(index), calendar.select(index),
+            follow_up if np.ndim(follow_up) == 0 else np.asarray(follow_up)[index],
         ))
         for index, regimen in assigned
         if index is not None and index.size

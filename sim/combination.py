@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ class Rule:
     """Time of joint resistance from the times of two benefits and that of the first scan."""
 
     comonotone: bool = False
-    """Whether the two benefits are ranked alike in all patients, whatever the coupling."""
+    """Whether benefits are ranked alike in all patients, whatever the coupling."""
 
     scales_exposure: bool = False
     """Whether psi also multiplies the hazards with which two benefits are lost."""
@@ -70,7 +71,7 @@ def _synergy_chance(chances: FloatArray, psi: float) -> FloatArray:
 
 
 def _synergy_ratio(ratios: Sequence[FloatArray], psi: float) -> FloatArray:
-    acting = sum((ratio != 1.0).astype(np.int64) for ratio in ratios)
+    acting = sum((ratio < 1.0).astype(np.int64) for ratio in ratios)
     return np.where(acting > 1, psi, 1.0) * _product(ratios, psi)
 
 
@@ -114,7 +115,7 @@ SYNERGY = Rule("synergy", _synergy_chance, _synergy_ratio, _later, scales_exposu
 """Independent action with every chance of failing and every hazard multiplied by psi.
 
 psi = 1 is independent action; with two times, ``S = 1 - (1 - S_A^psi) (1 - S_B^psi)`` for r = 0.
-Psi acts only where two agents or more have an effect to combine.
+Psi acts only where two agents or more have a benefit to combine: chances above 0, ratios below 1.
 """
 
 RULES = {rule.name: rule for rule in (INDEPENDENT_ACTION, HIGHEST_SINGLE_AGENT, ADDITIVE, SYNERGY)}
@@ -157,7 +158,7 @@ def conditional_chances(rule: Rule, chances: FloatArray, psi: float = 1.0) -> Fl
     totals = [np.zeros(chances.shape[1:])]
     totals += [rule.chance(chances[: a + 1], psi) for a in range(len(chances))]
     gains = []
-    for before, after in zip(totals, totals[1:], strict=False):
+    for before, after in pairwise(totals):
         left = 1.0 - before
         gain = np.divide(after - before, left, out=np.zeros_like(left), where=left > 0.0)
         gains.append(np.clip(gain, 0.0, 1.0))

@@ -112,9 +112,7 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
         _write_table(place / name, table)
     analysed = time.perf_counter()
     seconds = {"simulate": simulated - start, "analyse": analysed - simulated}
-    write_json(
-        place / "provenance.json", _provenance(run, config, overrides, scenario, seconds)
-    )
+    write_json(place / "provenance.json", _provenance(run, config, overrides, scenario, seconds))
     pictures = []
     if run.analysis.figures:
         from figures.run import draw_run

@@ -9,13 +9,14 @@ is withdrawn because the user replaced the number.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sim.combination import find_rule
 from sim.definitions import KINDS, Definition
@@ -53,6 +54,8 @@ __all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
 
 CLAIM_GROUPS = ("population", "agents", "strategies", "course", "assessment", "coupling")
 """Groups whose files make claims about nature and carry `sources`."""
+
+Built = TypeVar("Built")
 
 COMPARTMENTS = ("intrinsic", "extrinsic")
 EARLY_RESPONDER = ("primary", "acquired", "gap")
@@ -112,6 +115,8 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
     """
     try:
         whole = OmegaConf.to_object(config)
+    except MissingMandatoryValue as error:
+        raise ScenarioError(f"{error.full_key} must be given: it has no default") from error
     except OmegaConfBaseException as error:
         path = getattr(error, "full_key", None) or "configuration"
         first = str(error).splitlines()[0]
@@ -138,7 +143,7 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
 
 # ---------------------------------------------------------------- ranges and names
 
-_RANGES = {
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "chance": (lambda x: 0.0 <= x <= 1.0, "must be between 0 and 1"),
     "positive": (lambda x: 0.0 < x < math.inf, "must be finite and greater than 0"),
     "not_negative": (lambda x: 0.0 <= x < math.inf, "must be finite and at least 0"),
@@ -186,7 +191,7 @@ def _row(path: str, given: Mapping[str, float], names: Collection[str], what: st
     return np.array([given[name] for name in names], dtype=np.float64)
 
 
-def _at(path: str, build: Any, **arguments: Any) -> Any:
+def _at(path: str, build: Callable[..., Built], **arguments: Any) -> Built:
     """Build a type of `sim.scenario`, putting `path` before what it finds wrong."""
     try:
         return build(**arguments)
@@ -217,8 +222,12 @@ def _scenario(whole: RunConfig) -> Scenario:
             raise unknown_name("backbone", "agent", backbone, agents)
         if not agents[backbone].checkpoint_inhibitor:
             raise ScenarioError(f"backbone must be a checkpoint inhibitor, got '{backbone}'")
-    elif any(strategy.crossover > 0.0 for strategy in strategies):
-        raise ScenarioError("backbone: must name the ICI to which patients cross over")
+    for strategy in strategies:
+        if backbone is None and strategy.crossover > 0.0:
+            raise ScenarioError(
+                f"backbone must name the ICI to which patients of strategies.{strategy.name} "
+                f"cross over, got ''"
+            )
     coupling = _at(
         "coupling",
         Coupling,
@@ -229,7 +238,7 @@ def _scenario(whole: RunConfig) -> Scenario:
         population=population,
         agents=tuple(agents.values()),
         strategies=tuple(strategies),
-        course=_course(whole.course),
+        course=_course(whole.course, population),
         assessment=_assessment(whole.assessment),
         coupling=coupling,
         backbone=backbone,
@@ -411,7 +420,12 @@ def _strategy(
     )
 
 
-def _course(config: CourseConfig) -> Course:
+def _course(config: CourseConfig, population: Population) -> Course:
+    for name, line in config.next_lines.items():
+        for mechanism in line.matched:
+            if mechanism not in population.mechanisms:
+                where = f"course.next_lines.{name}.matched"
+                raise unknown_name(where, "mechanism", mechanism, population.mechanisms)
     lines = tuple(
         _at(
             f"course.next_lines.{name}",
@@ -422,6 +436,7 @@ def _course(config: CourseConfig) -> Course:
             eligible=line.eligible,
             regain=line.regain,
             regain_median=line.regain_median,
+            matched=tuple(line.matched),
         )
         for name, line in config.next_lines.items()
     )
@@ -430,6 +445,14 @@ def _course(config: CourseConfig) -> Course:
         for item in fields(Course)
         if item.name not in ("background_starts", "background_hazard", "next_lines")
     ]
+    starts, hazard = config.background.starts, config.background.hazard
+    if not starts or starts[0] != 0.0 or any(b <= a for a, b in pairwise(starts)):
+        raise ScenarioError(f"course.background.starts must increase from 0, got {starts}")
+    if len(hazard) != len(starts):
+        raise ScenarioError(
+            f"course.background.hazard must hold {len(starts)} hazards, one for each of "
+            f"course.background.starts, got {len(hazard)}"
+        )
     return _at(
         "course",
         Course,
@@ -501,14 +524,16 @@ def claims_of(whole: RunConfig, overrides: Iterable[str] = ()) -> tuple[Claim, .
     whole : RunConfig
         The configuration.
     overrides : iterable of str
-        ``key=value`` as typed; a ``+`` or ``++`` in front is ignored.
+        ``key=value`` as typed; a ``+`` or ``++`` in front is ignored. The choice
+        of another file for a group, ``population=...``, replaces no number.
 
     Returns
     -------
     tuple of Claim
         In the order of the configuration; `source` is empty where none is given.
     """
-    replaced = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    replaced = [key for key in keys if key not in CLAIM_GROUPS]
     found = []
     for group in CLAIM_GROUPS:
         node = getattr(whole, group)
@@ -518,7 +543,8 @@ def claims_of(whole: RunConfig, overrides: Iterable[str] = ()) -> tuple[Claim, .
             for path, value in _numbers(root, part):
                 relative = path[len(root) + 1 :]
                 source = _covering(part.sources, relative)
-                if any(path == key or path.startswith(f"{key}.") for key in replaced):
+                typed = path.replace("[", ".").replace("]", "")
+                if any(typed == key or typed.startswith(f"{key}.") for key in replaced):
                     found.append(Claim(path, value, "override", "set on the command line", ""))
                 else:
                     found.append(
@@ -535,8 +561,8 @@ def _covering(sources: Mapping[str, Any], path: str) -> Any:
 
 
 _DESIGN = {
-    "doses", "schedule", "jitter_sd", "missed", "criteria", "confirmation", "stable_minimum",
-    "withdrawal", "missed_before_censoring", "psi", "sensitivity", "specificity",
+    "doses", "schedule", "matched", "jitter_sd", "missed", "criteria", "confirmation",
+    "stable_minimum", "withdrawal", "missed_before_censoring", "psi", "sensitivity", "specificity",
 }  # fmt: skip
 """Fields of claim groups that are choices of the designer, not claims about nature."""
 

@@ -146,7 +146,7 @@ def _next_line(
     """Code of the next line, its ratio on the death hazard, and months of renewed benefit."""
     course, draws = scenario.course, patients.draws
     seen = np.isfinite(detection)
-    line, ratio, regained = _from_table(patients, regimen, stops, detection, sites, scenario)
+    line, ratio, regained = _from_table(patients, stops, benefit, detection, sites, scenario)
     if regimen.later:
         line, ratio = np.full_like(line, ADDITION), np.ones_like(ratio)
         regained = _added(patients, regimen, benefit, scenario)
@@ -169,8 +169,8 @@ def _next_line(
 
 def _from_table(
     patients: Patients,
-    regimen: Regimen,
     stops: Sequence[FloatArray],
+    benefit: Benefit,
     detection: FloatArray,
     sites: NDArray[np.int16],
     scenario: Scenario,
@@ -188,7 +188,14 @@ def _from_table(
         "oligoprogression": sites <= 3,
         "off_treatment": off,
     }
-    allowed = np.stack([eligible[line.eligible] for line in lines])
+    names = scenario.population.mechanisms
+    allowed = np.stack(
+        [
+            eligible[line.eligible]
+            & (not line.matched or np.isin(benefit.cause, [names.index(m) for m in line.matched]))
+            for line in lines
+        ]
+    )
     row = np.arange(len(patients))
     choice = np.where(allowed[choice, row], choice, len(lines) - 1)
     ratio = np.array([line.hazard_ratio for line in lines])[choice]

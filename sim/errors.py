@@ -55,5 +55,5 @@ def unknown_name(where: str, kind: str, name: str, known: Collection[str]) -> Sc
     close = difflib.get_close_matches(name, list(known), n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
     return ScenarioError(
-        f"{where}: no {kind} named '{name}'.{hint} Known: {', '.join(sorted(known))}."
+        f"{where}: no {kind} named '{name}'.{hint} Known: {', '.join(sorted(known)) or 'none'}."
     )

@@ -102,9 +102,12 @@ class PiecewiseClock:
 
     def __post_init__(self) -> None:
         if self.starts.size == 0 or self.starts[0] != 0.0 or np.any(np.diff(self.starts) <= 0.0):
-            raise ScenarioError("starts must be an increasing sequence from 0")
+            raise ScenarioError(f"starts must increase from 0, got {self.starts.tolist()}")
         if self.rates.ndim != 2 or self.rates.shape[1] != self.starts.size:
-            raise ScenarioError(f"rates must hold {self.starts.size} hazards for each stratum")
+            raise ScenarioError(
+                f"rates must hold {self.starts.size} hazards, one for each of starts, "
+                f"got {self.rates.shape[-1]}"
+            )
         if np.any(~np.isfinite(self.rates)) or np.any(self.rates < 0.0):
             worst = float(np.nanmin(self.rates))
             raise ScenarioError(f"rates must be finite and at least 0, got {worst:g}")

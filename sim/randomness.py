@@ -101,7 +101,7 @@ class Streams:
         return rng.standard_exponential((self.n_patients, self.size)).T
 
     def words(self, decision: str, label: str = "") -> NDArray[np.uint16]:
-        """Uniform 16-bit words, shape (size, n_patients): cheap where many coarse draws are needed."""
+        """Uniform 16-bit words, shape (size, n_patients), for many coarse draws."""
         rng = stream(self.seed, self.block, decision, label)
         raw = np.frombuffer(rng.bytes(2 * self.n_patients * self.size), dtype="<u2")
         return raw.reshape(self.n_patients, self.size).T

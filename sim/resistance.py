@@ -172,17 +172,22 @@ def reversed_mechanisms(
 
     Each agent has one draw a mechanism. Their thresholds are the rule's
     conditional chances; with a correlation between agents the draws share a
-    factor for each mechanism, and every agent keeps its own chance.
+    factor for each mechanism, and every agent keeps its own chance. Under a
+    comonotone rule the first agent's draw stands for all of them, so that a
+    larger chance of any agent undoes what a smaller one did.
     """
     agents = [agent for dose, agent in regimen.agents if dose.start == 0.0]
     undone = np.zeros((len(population.mechanisms), count), dtype=bool)
     if not agents:
         return undone
     own = np.stack([agent.reversal for agent in agents])
-    chances = own if coupling.reversal else conditional_chances(regimen.rule, own, regimen.psi)
+    ranked = regimen.rule.comonotone
+    kept = ranked or coupling.reversal > 0.0
+    chances = own if kept else conditional_chances(regimen.rule, own, regimen.psi)
     for a, k in zip(*np.nonzero(chances), strict=True):
         mechanism = population.mechanisms[k]
-        score = draws.normal("reversal", f"{agents[a].name}/{mechanism}")
+        drawn = agents[0] if ranked else agents[a]
+        score = draws.normal("reversal", f"{drawn.name}/{mechanism}")
         if coupling.reversal:
             shared = draws.normal("reversal_factor", mechanism)
             score = np.sqrt(coupling.reversal) * shared + np.sqrt(1 - coupling.reversal) * score

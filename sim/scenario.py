@@ -342,6 +342,9 @@ class NextLine:
     regain_median: float = 0.0
     """Median length of that benefit, months."""
 
+    matched: tuple[str, ...] = ()
+    """Mechanisms to which it is matched: those it is for must have caused the resistance."""
+
     def __post_init__(self) -> None:
         check_probability("share", self.share)
         check_not_negative("hazard_ratio", self.hazard_ratio)
@@ -422,12 +425,21 @@ class Course:
         for name in ("oligo_primary", "oligo_acquired", "untreated", "crossover_primary"):
             check_probability(name, getattr(self, name))
         starts = self.background_starts
-        if starts.shape != self.background_hazard.shape or starts[0] != 0.0:
-            raise ScenarioError("background_starts must begin at 0, one start for each hazard")
-        if np.any(np.diff(starts) <= 0.0):
-            raise ScenarioError("background_starts must increase")
-        if not self.next_lines or self.next_lines[-1].eligible != "all":
-            raise ScenarioError("next_lines must end with one for which all are eligible")
+        if starts.size == 0 or starts[0] != 0.0 or np.any(np.diff(starts) <= 0.0):
+            raise ScenarioError(f"background_starts must increase from 0, got {starts.tolist()}")
+        if starts.shape != self.background_hazard.shape:
+            raise ScenarioError(
+                f"background_hazard must hold {starts.size} hazards, one for each of "
+                f"background_starts, got {self.background_hazard.size}"
+            )
+        if not self.next_lines:
+            raise ScenarioError("next_lines must have at least one entry, got none")
+        last = self.next_lines[-1]
+        if last.eligible != "all":
+            raise ScenarioError(
+                f"next_lines must end with one whose eligible is all, "
+                f"got {last.name} ({last.eligible})"
+            )
         total = sum(line.share for line in self.next_lines)
         if abs(total - 1.0) > 1e-6:
             raise ScenarioError(f"next_lines must have shares that add up to 1, got {total:g}")
@@ -478,28 +490,17 @@ class Assessment:
     """Hazard of being lost to follow-up."""
 
     missed_before_censoring: int
-    """Missed scans in a row after which a later event is censored at the scan before; 0 is never."""
+    """Missed scans in a row that censor a later event at the scan before; 0 is never."""
 
     def __post_init__(self) -> None:
-        if self.every.shape != self.until.shape or self.every.size == 0:
-            raise ScenarioError("schedule must give every and until for each phase")
-        if np.any(~np.isfinite(self.every)) or np.any(self.every < 0.0):
-            raise ScenarioError("schedule must have intervals that are finite and at least 0 weeks")
-        if np.any(self.every == 0.0) and self.every.size > 1:
-            raise ScenarioError(
-                "schedule must have intervals above 0 weeks; 0 (continuous) must stand alone"
-            )
-        if np.any(np.diff(np.concatenate([[0.0], self.until])) <= 0.0):
-            raise ScenarioError("schedule must have phases that each end after the one before")
-        if not np.isinf(self.until[-1]):
-            raise ScenarioError(
-                f"schedule must have a last phase that never ends (until: .inf), "
-                f"got {self.until[-1]:g}"
-            )
+        self._check_schedule()
         for name in ("missed", "symptomatic", "pseudoprogression", "complete_response"):
             check_probability(name, getattr(self, name))
         if self.missed >= 1.0:
-            raise ScenarioError("missed must be below 1: a trial without scans sees nothing")
+            raise ScenarioError(
+                f"missed must be below 1, as a trial without scans sees nothing, "
+                f"got {self.missed:g}"
+            )
         for name in (
             "jitter_sd", "confirmation", "stable_minimum", "response_median", "response_sd",
             "withdrawal", "missed_before_censoring",
@@ -508,6 +509,38 @@ class Assessment:
         if self.criteria not in ("recist", "irecist"):
             raise ScenarioError(f"criteria must be recist or irecist, got '{self.criteria}'")
         _freeze(self)
+
+    def _check_schedule(self) -> None:
+        if self.every.shape != self.until.shape or self.every.size == 0:
+            raise ScenarioError(
+                f"schedule must have at least one phase, with every and until, "
+                f"got {self.every.size}"
+            )
+        check_not_negative("schedule.every", self.every)
+        for j, every in enumerate(self.every.tolist()):
+            if every == 0.0 and self.every.size > 1:
+                raise ScenarioError(
+                    f"schedule[{j}].every must be above 0 weeks; only a single phase can be 0 "
+                    f"(continuous), got {every:g}"
+                )
+            if 0.0 < every < 1.0 / 7.0:
+                raise ScenarioError(
+                    f"schedule[{j}].every must be 0 (continuous) or at least a day "
+                    f"(1/7 of a week), got {every:g}"
+                )
+        before = 0.0
+        for j, until in enumerate(self.until.tolist()):
+            if not until > before:
+                raise ScenarioError(
+                    f"schedule[{j}].until must be later than the end of the phase before it "
+                    f"({before:g} weeks), got {until:g}"
+                )
+            before = until
+        if not np.isinf(before):
+            raise ScenarioError(
+                f"schedule[{self.until.size - 1}].until must be .inf, as the last phase never "
+                f"ends, got {before:g}"
+            )
 
     @property
     def continuous(self) -> bool:

@@ -192,6 +192,8 @@ class NextLineConfig:
     eligible: str = "all"
     regain: float = chance(0.0)
     regain_median: float = not_negative(0.0)
+    matched: list[str] = field(default_factory=list)
+    """Mechanisms whose resistance makes a patient eligible; empty is any."""
 
 
 @dataclass
