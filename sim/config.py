@@ -52,7 +52,9 @@ from sim.schema import (
 
 __all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
 
-CLAIM_GROUPS = ("population", "agents", "strategies", "course", "assessment", "coupling")
+CLAIM_GROUPS = (
+    "population", "agents", "strategies", "course", "assessment", "coupling", "definitions",
+)  # fmt: skip
 """Groups whose files make claims about nature and carry `sources`."""
 
 Built = TypeVar("Built")
@@ -137,7 +139,7 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
         targets=tuple(whole.targets),
         reference=whole.reference,
         labels=_labels(whole),
-        claims=claims_of(whole, overrides),
+        claims=_claims_in_use(whole, overrides),
     )
 
 
@@ -147,7 +149,7 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "chance": (lambda x: 0.0 <= x <= 1.0, "must be between 0 and 1"),
     "positive": (lambda x: 0.0 < x < math.inf, "must be finite and greater than 0"),
     "not_negative": (lambda x: 0.0 <= x < math.inf, "must be finite and at least 0"),
-    "duration": (lambda x: x > 0.0, "must be greater than 0 (.inf for no end)"),
+    "duration": (lambda x: x > 0.0, "must be greater than 0 (inf for no end)"),
 }
 
 
@@ -553,6 +555,13 @@ def claims_of(whole: RunConfig, overrides: Iterable[str] = ()) -> tuple[Claim, .
                         else Claim(path, value, "", "", "")
                     )
     return tuple(found)
+
+
+def _claims_in_use(whole: RunConfig, overrides: Iterable[str]) -> tuple[Claim, ...]:
+    """Claims without those about agents that no strategy gives and nobody crosses over to."""
+    used = {whole.backbone}.union(*(strategy.doses for strategy in whole.strategies.values()))
+    unused = tuple(f"agents.{name}." for name in whole.agents if name not in used)
+    return tuple(c for c in claims_of(whole, overrides) if not c.path.startswith(unused))
 
 
 def _covering(sources: Mapping[str, Any], path: str) -> Any:

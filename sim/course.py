@@ -64,7 +64,8 @@ def regrow(
     """Latent progression, and the time at which the tumour-death clock starts.
 
     The lag from resistance is a median, log-normal, divided by the patient's
-    growth speed. Agents that slow growth delay progression and not the clock.
+    growth speed. Agents that slow growth, if given by then, delay progression
+    and not the clock.
 
     Returns
     -------
@@ -76,7 +77,11 @@ def regrow(
     lag = median / growth_speed(patients, scenario)
     if course.lag_sd > 0.0:
         lag = lag * np.exp(course.lag_sd * patients.draws.normal("regrowth"))
-    slowing = float(np.prod([agent.growth_ratio for _, agent in regimen.agents]))
+    slowing: FloatArray | float = 1.0
+    for dose, agent in regimen.agents:
+        if agent.growth_ratio != 1.0:
+            begun = dose.start <= benefit.time
+            slowing = slowing * np.where(begun, agent.growth_ratio, 1.0)
     return benefit.time + lag / slowing, benefit.time + lag
 
 
@@ -233,7 +238,7 @@ def _added(
     ratio = np.ones(mechanisms)
     for _, agent in regimen.later:
         ratio = ratio * agent.hazard_ratio
-    shares = population.acquired_share @ ratio
+    shares = np.sort(population.acquired_share * ratio, axis=1).sum(axis=1)
     responding = draws.uniform("response") < population.responding[patients.stratum]
     speed = shares[patients.stratum] * np.where(responding, 1.0, population.controlled_ratio)
     if population.frailty_sd > 0.0:

@@ -79,5 +79,5 @@ def citations(keys: Sequence[str]) -> dict[str, str]:
             entry = dict(re.findall(r"(\w+)\s*=\s*\{(.*)\}", body))
             parts = [entry.get(name) for name in ("author", "year", "title", "journal", "doi")]
             line = ". ".join(part for part in parts if part)
-            found[key] = re.sub(r"[{}]", "", line)
+            found[key] = re.sub(r"[{}\\]", "", line)
     return found

@@ -173,8 +173,9 @@ def reversed_mechanisms(
     Each agent has one draw a mechanism. Their thresholds are the rule's
     conditional chances; with a correlation between agents the draws share a
     factor for each mechanism, and every agent keeps its own chance. Under a
-    comonotone rule the first agent's draw stands for all of them, so that a
-    larger chance of any agent undoes what a smaller one did.
+    comonotone rule the first agent's draw stands for all of them; what synergy
+    adds to independent action is one draw a mechanism. So a better or a further
+    agent never takes back what was undone.
     """
     agents = [agent for dose, agent in regimen.agents if dose.start == 0.0]
     undone = np.zeros((len(population.mechanisms), count), dtype=bool)
@@ -182,7 +183,8 @@ def reversed_mechanisms(
         return undone
     own = np.stack([agent.reversal for agent in agents])
     ranked = regimen.rule.comonotone
-    kept = ranked or coupling.reversal > 0.0
+    synergy = regimen.rule.scales_exposure and regimen.psi < 1.0
+    kept = ranked or synergy or coupling.reversal > 0.0
     chances = own if kept else conditional_chances(regimen.rule, own, regimen.psi)
     for a, k in zip(*np.nonzero(chances), strict=True):
         mechanism = population.mechanisms[k]
@@ -192,6 +194,10 @@ def reversed_mechanisms(
             shared = draws.normal("reversal_factor", mechanism)
             score = np.sqrt(coupling.reversal) * shared + np.sqrt(1 - coupling.reversal) * score
         undone[k] |= score < normal_quantile(chances[a, k])
+    if synergy:
+        for k in np.flatnonzero(np.count_nonzero(own, axis=0) > 1):
+            extra = draws.uniform("reversal_synergy", population.mechanisms[k])
+            undone[k] |= extra < 1.0 - regimen.psi
     return undone
 
 
@@ -246,13 +252,26 @@ def immune_benefit(
         depth.astype(np.int8),
         durable,
         np.where(primary, 0.0, time),
-        np.where(primary, left.argmax(axis=0), cause).astype(np.int8),
+        np.where(primary, _one_of_several(left, population, draws), cause).astype(np.int8),
     )
+
+
+def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> NDArray[np.intp]:
+    """The mechanism that counts as the cause among those left (K, M): lowest of stored uniforms."""
+    if len(left) == 1:
+        return np.zeros(left.shape[1], dtype=np.intp)
+    lowest = np.full(left.shape[1], np.inf)
+    chosen = np.zeros(left.shape[1], dtype=np.intp)
+    for k in np.flatnonzero(left.any(axis=1)):
+        score = np.where(left[k], draws.uniform("primary_cause", population.mechanisms[k]), np.inf)
+        chosen = np.where(score < lowest, k, chosen)
+        lowest = np.minimum(score, lowest)
+    return chosen
 
 
 def _raised(chance: FloatArray, regimen: Regimen, field: str) -> FloatArray:
     """A chance of each stratum (B,) after what the agents add to it."""
-    gains = [getattr(agent, field) for _, agent in regimen.agents]
+    gains = [getattr(agent, field) for dose, agent in regimen.agents if dose.start == 0.0]
     gains = [gain for gain in gains if gain > 0.0]
     if not gains:
         return chance
@@ -393,8 +412,8 @@ def resistant_share(population: Population, reversal: FloatArray) -> FloatArray:
     score = (cut[:, :, None] - population.loading[:, None] * nodes) / spread[:, None]
     normal = NormalDist()
     present = np.vectorize(normal.cdf)(np.clip(score, -40.0, 40.0))
-    spared = np.prod(1.0 - present * (1.0 - reversal[:, None]), axis=1)
-    return np.asarray(1.0 - spared @ weights)
+    free = np.sort(1.0 - present * (1.0 - reversal[:, None]), axis=1)  # in no order of mechanisms
+    return np.asarray(1.0 - np.sum(np.prod(free, axis=1) * weights, axis=1))
 
 
 def backbone_rank(patients: Patients, scenario: Scenario) -> FloatArray:
@@ -530,7 +549,8 @@ def realised_spearman(scenario: Scenario, n_patients: int, seed: int) -> dict[st
     from sim.patient import draw_patients
     from sim.randomness import Streams
 
-    active = [agent for agent in scenario.agents if agent.activity is not None]
+    given = {dose.agent for strategy in scenario.strategies for dose in strategy.doses}
+    active = [a for a in scenario.agents if a.activity is not None and a.name in given]
     if scenario.backbone is None or not active:
         return {}
     patients = draw_patients(scenario.population, Streams(seed, 0, 1, n_patients))

@@ -435,10 +435,10 @@ class Course:
         if not self.next_lines:
             raise ScenarioError("next_lines must have at least one entry, got none")
         last = self.next_lines[-1]
-        if last.eligible != "all":
+        if last.eligible != "all" or last.matched:
             raise ScenarioError(
-                f"next_lines must end with one whose eligible is all, "
-                f"got {last.name} ({last.eligible})"
+                f"next_lines must end with one that everyone can be given (eligible all, "
+                f"matched to nothing), got {last.name}"
             )
         total = sum(line.share for line in self.next_lines)
         if abs(total - 1.0) > 1e-6:
@@ -538,7 +538,7 @@ class Assessment:
             before = until
         if not np.isinf(before):
             raise ScenarioError(
-                f"schedule[{self.until.size - 1}].until must be .inf, as the last phase never "
+                f"schedule[{self.until.size - 1}].until must be inf, as the last phase never "
                 f"ends, got {before:g}"
             )
 

@@ -51,8 +51,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> Path:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        message = f"hydra.run.dir: cannot write '{path}': {error.strerror or error}"
-        raise OutputError(message) from error
+        reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+        raise OutputError(f"hydra.run.dir: cannot write '{path}': {reason}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
