@@ -57,7 +57,7 @@ class FittedCurve:
         cumulative, at risk is who is still followed after `time`, and the
         three add up to the number of patients.
         """
-        last = min(self.ordered[-1], ticks[-1]) if len(ticks) else self.ordered[-1]
+        last = ticks[-1] if len(ticks) else self.ordered[-1]
         inner = self.time[self.time <= last]
         room = MOST_POINTS - len(ticks) - 1
         if len(inner) > room:

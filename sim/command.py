@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,12 +113,22 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
     analysed = time.perf_counter()
     seconds = {"simulate": simulated - start, "analyse": analysed - simulated}
     write_json(place / "provenance.json", _provenance(run, config, overrides, scenario, seconds))
+    _remove_stale(place, tables)
     pictures = []
     if run.analysis.figures:
         from figures.run import draw_run
 
         pictures = draw_run(place)
     print(_summary(run, tables, place, len(pictures), time.perf_counter() - start))
+
+
+def _remove_stale(place: Path, tables: Collection[str]) -> None:
+    """Remove what an earlier run left in the same folder and this one does not make."""
+    for name in ("targets.csv", "published.csv", "patients.parquet"):
+        if name not in tables:
+            (place / name).unlink(missing_ok=True)
+    for picture in (*place.glob("km_*.???"), *place.glob("targets.???")):
+        picture.unlink()
 
 
 def _read_published(run: Run) -> pd.DataFrame | None:
@@ -148,8 +158,8 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
     from analysis.published import compare_targets
 
     choice = run.analysis
-    ticks = np.arange(0.0, run.follow_up + 1e-9, choice.table_every)
-    grid = np.arange(0.0, run.follow_up + 1e-9, GRID_MONTHS)
+    ticks = np.arange(0.0, choice.horizon + 1e-9, choice.table_every)
+    grid = np.arange(0.0, choice.horizon + 1e-9, GRID_MONTHS)
     curves, summary = estimate_curves(
         cohort, choice.endpoints, choice.rates, ticks, progress=_progress("curves")
     )
@@ -161,7 +171,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
         "occupancy.csv": estimate_occupancy(cohort, grid),
         "resistance.csv": cross_definitions(cohort, run.definitions),
         "contrasts.csv": estimate_contrasts(
-            cohort, cohort.strategies.index(_reference(run)), choice.rates, run.follow_up
+            cohort, cohort.strategies.index(_reference(run)), choice.rates, choice.horizon
         ),
     }
     if run.targets:
@@ -205,6 +215,7 @@ def _provenance(
         "seed": run.seed,
         "n_patients": run.n_patients,
         "follow_up": run.follow_up,
+        "horizon": run.analysis.horizon,
         "table_every": run.analysis.table_every,
         "reference_strategy": _reference(run),
         "strategies": [
@@ -232,7 +243,7 @@ def _summary(
 ) -> str:
     """What the terminal shows at the end: one line a strategy, then where the rest is."""
     table = tables["summary.csv"].set_index(["arm", "endpoint", "measure"])["estimate"]
-    month = max(m for m in (*run.analysis.rates, 0.0) if m <= run.follow_up)
+    month = max(m for m in (*run.analysis.rates, 0.0) if m <= run.analysis.horizon)
     columns = (
         ("primary", ("latent", "primary_resistance"), 100.0, "%"),
         ("ORR", ("response", "orr"), 100.0, "%"),

@@ -61,7 +61,6 @@ Built = TypeVar("Built")
 
 COMPARTMENTS = ("intrinsic", "extrinsic")
 EARLY_RESPONDER = ("primary", "acquired", "gap")
-MEASURES = ("orr", "bor_pd", "median_", "rate_")
 ENDPOINTS = ("pfs", "os", "duration_of_response", "acquired_resistance")
 
 
@@ -187,9 +186,7 @@ def _row(path: str, given: Mapping[str, float], names: Collection[str], what: st
             raise unknown_name(path, "mechanism", name, names)
     for name in names:
         if name not in given:
-            raise ScenarioError(
-                f"{path}: no {what} for mechanism '{name}'; every mechanism needs one"
-            )
+            raise ScenarioError(f"{path}.{name} must be given: every mechanism needs a {what}")
     return np.array([given[name] for name in names], dtype=np.float64)
 
 
@@ -206,6 +203,7 @@ def _at(path: str, build: Callable[..., Built], **arguments: Any) -> Built:
 
 def _scenario(whole: RunConfig) -> Scenario:
     population = _population(whole.population)
+    course = _course(whole.course, population)
     agents = {
         name: _agent(f"agents.{name}", name, agent, population, whole.course)
         for name, agent in whole.agents.items()
@@ -240,7 +238,7 @@ def _scenario(whole: RunConfig) -> Scenario:
         population=population,
         agents=tuple(agents.values()),
         strategies=tuple(strategies),
-        course=_course(whole.course, population),
+        course=course,
         assessment=_assessment(whole.assessment),
         coupling=coupling,
         backbone=backbone,
@@ -485,19 +483,30 @@ def _definition(name: str, config: DefinitionConfig) -> Definition:
 
 
 def _check_analysis(whole: RunConfig) -> None:
+    horizon, follow_up = whole.analysis.horizon, whole.cohort.follow_up
+    if horizon > follow_up:
+        raise ScenarioError(
+            f"analysis.horizon must be at most cohort.follow_up ({follow_up:g} months), "
+            f"got {horizon:g}"
+        )
     for i, endpoint in enumerate(whole.analysis.endpoints):
         _one_of(f"analysis.endpoints[{i}]", endpoint, ENDPOINTS)
     chosen = whole.analysis.reference_strategy
     if chosen and chosen not in whole.strategies:
         raise unknown_name("analysis.reference_strategy", "strategy", chosen, whole.strategies)
+    measures = ["orr", "bor_pd"]
+    for endpoint in whole.analysis.endpoints:
+        measures.append(f"median_{endpoint}")
+        measures += [f"rate_{endpoint}_{month:g}" for month in whole.analysis.rates]
     for i, target in enumerate(whole.targets):
         path = f"targets[{i}]"
         if target.strategy not in whole.strategies:
             raise unknown_name(f"{path}.strategy", "strategy", target.strategy, whole.strategies)
-        if not target.measure.startswith(MEASURES):
+        if target.measure not in measures:
             raise ScenarioError(
                 f"{path}.measure must be orr, bor_pd, median_<endpoint> or "
-                f"rate_<endpoint>_<months>, got '{target.measure}'"
+                f"rate_<endpoint>_<months>, of analysis.endpoints and analysis.rates, "
+                f"got '{target.measure}'"
             )
     for strategy in whole.reference.arms:
         if strategy not in whole.strategies:

@@ -318,6 +318,8 @@ class AnalysisConfig:
         default_factory=lambda: ["pfs", "os", "duration_of_response", "acquired_resistance"]
     )
     rates: list[float] = positive([12.0, 24.0, 36.0, 60.0])
+    horizon: float = positive(60.0)
+    """Months up to which is reported; follow-up should reach a scan further than that."""
     table_every: float = positive(12.0)
     reference_strategy: str = ""
     figures: bool = True
