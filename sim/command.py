@@ -127,8 +127,9 @@ def _remove_stale(place: Path, tables: Collection[str]) -> None:
     for name in ("targets.csv", "published.csv", "patients.parquet"):
         if name not in tables:
             (place / name).unlink(missing_ok=True)
-    for picture in (*place.glob("km_*.???"), *place.glob("targets.???")):
-        picture.unlink()
+    for suffix in ("png", "svg"):
+        for picture in (*place.glob(f"km_*.{suffix}"), *place.glob(f"targets.{suffix}")):
+            picture.unlink()
 
 
 def _read_published(run: Run) -> pd.DataFrame | None:
