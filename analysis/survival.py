@@ -101,7 +101,7 @@ def fit_kaplan_meier(time: FloatArray, event: BoolArray) -> FittedCurve:
     Examples
     --------
     >>> curve = fit_kaplan_meier(np.array([1.0, 2.0, 2.0, 3.0]), np.array([1, 1, 0, 0], dtype=bool))
-    >>> curve.survival.tolist()
+    >>> curve.survival.round(6).tolist()
     [1.0, 0.75, 0.5, 0.5]
     """
     if len(time) == 0:

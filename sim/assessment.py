@@ -138,10 +138,12 @@ def scheduled_days(assessment: Assessment, horizon: float) -> NDArray[np.int64]:
     days: list[int] = []
     week, end, beyond = 0.0, horizon * DAYS_PER_MONTH / 7.0, 0
     for every, until in zip(assessment.every.tolist(), assessment.until.tolist(), strict=True):
-        while week + every <= until + 1e-9 and beyond < 2:
-            week += every
+        begin, visit = week, 1
+        while begin + visit * every <= until + 1e-9 and beyond < 2:
+            week = begin + visit * every
             days.append(round(week * 7.0))
             beyond += week > end
+            visit += 1
     return np.array(days, dtype=np.int64)
 
 

@@ -255,7 +255,7 @@ def _simulate_regimen(
     draws, assessment = patients.draws, scenario.assessment
     stops = last_doses(regimen, draws)
     benefit = joint_benefit(patients, regimen, stops, scenario)
-    progression, clock = regrow(patients, regimen, benefit, scenario)
+    progression, clock = regrow(patients, regimen, stops, benefit, scenario)
     detection, symptomatic = detect_progression(calendar, progression, assessment, draws)
     after = follow(patients, strategy, regimen, stops, benefit, clock, detection, scenario)
     observed = observe(
@@ -268,7 +268,7 @@ def _simulate_regimen(
         detection=detection,
         symptomatic=symptomatic,
         death=after.death,
-        last_dose=_last_dose(scenario, regimen, stops, after.next_line, detection),
+        last_dose=after.last_dose,
         immune=bool(regimen.backbones),
     )
     return _Path(
@@ -283,27 +283,3 @@ def _simulate_regimen(
         death_time=after.death,
         observed=observed,
     )
-
-
-def _last_dose(
-    scenario: Scenario,
-    regimen: Regimen,
-    stops: list[FloatArray],
-    next_line: NDArray[np.int8],
-    detection: FloatArray,
-) -> FloatArray:
-    """Last dose of the ICI (or of all agents, without one): its stop, or detected progression.
-
-    Patients treated beyond progression go on until their stop.
-    """
-    ends = [
-        np.broadcast_to(stop, detection.shape)
-        for (_, agent), stop in zip(regimen.agents, stops, strict=True)
-        if agent.checkpoint_inhibitor or not regimen.backbones
-    ]
-    planned = np.maximum.reduce(ends)
-    names = [line.name for line in scenario.course.next_lines]
-    if "continue_beyond_progression" not in names:
-        return np.minimum(planned, detection)
-    beyond = next_line == 3 + names.index("continue_beyond_progression")
-    return np.where(beyond, planned, np.minimum(planned, detection))

@@ -254,9 +254,9 @@ def _population(config: PopulationConfig) -> Population:
     for name, mechanism in config.mechanisms.items():
         where = f"{path}.mechanisms.{name}"
         _one_of(f"{where}.compartment", mechanism.compartment, COMPARTMENTS)
-        if not -0.99 <= mechanism.loading <= 0.99:
+        if not -0.95 <= mechanism.loading <= 0.95:
             raise ScenarioError(
-                f"{where}.loading must be between -0.99 and 0.99, got {mechanism.loading:g}"
+                f"{where}.loading must be between -0.95 and 0.95, got {mechanism.loading:g}"
             )
     strata = config.strata
     total = sum(stratum.prevalence for stratum in strata.values())

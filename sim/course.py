@@ -45,6 +45,9 @@ class Aftermath:
     sites: NDArray[np.int16]
     """Number of progressing sites."""
 
+    last_dose: FloatArray
+    """Last dose of the ICI, or of the last agent where there is none."""
+
     regained: FloatArray
     """Months of renewed benefit from detection on; 0 where there was none."""
 
@@ -59,13 +62,17 @@ def growth_speed(patients: Patients, scenario: Scenario) -> FloatArray | float:
 
 
 def regrow(
-    patients: Patients, regimen: Regimen, benefit: Benefit, scenario: Scenario
+    patients: Patients,
+    regimen: Regimen,
+    stops: Sequence[FloatArray],
+    benefit: Benefit,
+    scenario: Scenario,
 ) -> tuple[FloatArray, FloatArray]:
     """Latent progression, and the time at which the tumour-death clock starts.
 
     The lag from resistance is a median, log-normal, divided by the patient's
-    growth speed. Agents that slow growth, if given by then, delay progression
-    and not the clock.
+    growth speed. Agents that slow growth, if given at that time, delay
+    progression and not the clock.
 
     Returns
     -------
@@ -78,10 +85,10 @@ def regrow(
     if course.lag_sd > 0.0:
         lag = lag * np.exp(course.lag_sd * patients.draws.normal("regrowth"))
     slowing: FloatArray | float = 1.0
-    for dose, agent in regimen.agents:
+    for (dose, agent), stop in zip(regimen.agents, stops, strict=True):
         if agent.growth_ratio != 1.0:
-            begun = dose.start <= benefit.time
-            slowing = slowing * np.where(begun, agent.growth_ratio, 1.0)
+            given = (dose.start <= benefit.time) & (benefit.time < stop)
+            slowing = slowing * np.where(given, agent.growth_ratio, 1.0)
     return benefit.time + lag / slowing, benefit.time + lag
 
 
@@ -120,8 +127,34 @@ def follow(
     line, ratio, regained = _next_line(
         patients, strategy, regimen, stops, benefit, detection, sites, scenario
     )
-    death = _death(patients, regimen, stops, benefit, clock, detection, ratio, regained, scenario)
-    return Aftermath(line, sites, regained, death)
+    ends = _treatment_ends(stops, line, detection, scenario)
+    death = _death(patients, regimen, ends, benefit, clock, detection, ratio, regained, scenario)
+    last_dose = np.maximum.reduce(
+        [
+            end
+            for (_, agent), end in zip(regimen.agents, ends, strict=True)
+            if agent.checkpoint_inhibitor or not regimen.backbones
+        ]
+    )
+    return Aftermath(line, sites, last_dose, regained, death)
+
+
+def _treatment_ends(
+    stops: Sequence[FloatArray],
+    line: NDArray[np.int8],
+    detection: FloatArray,
+    scenario: Scenario,
+) -> list[FloatArray]:
+    """When each agent is really stopped: as planned or at detected progression, each (M,).
+
+    Patients treated beyond progression go on until their planned stop.
+    """
+    names = [option.name for option in scenario.course.next_lines]
+    until = detection
+    if "continue_beyond_progression" in names:
+        code = ADDITION + 1 + names.index("continue_beyond_progression")
+        until = np.where(line == code, np.inf, detection)
+    return [np.minimum(stop, until) for stop in stops]
 
 
 def _progressing_sites(
@@ -270,7 +303,7 @@ def _crossed(patients: Patients, scenario: Scenario) -> FloatArray:
 def _death(
     patients: Patients,
     regimen: Regimen,
-    stops: Sequence[FloatArray],
+    ends: Sequence[FloatArray],
     benefit: Benefit,
     clock: FloatArray,
     detection: FloatArray,
@@ -289,7 +322,7 @@ def _death(
     tumour = tumour_hazard * _relative_speed(patients, benefit, scenario)
     toxic = [
         (dose.start, dose.start + agent.fatal.window, stop, agent.fatal)
-        for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
+        for (dose, agent), stop in zip(regimen.agents, ends, strict=True)
         if not agent.fatal.absent
     ]
     has_tumour = bool(np.any(tumour > 0.0))

@@ -997,7 +997,7 @@ def expected_resistance_free(scenario: Scenario, strategy: str, time: ArrayLike)
     -------
     ndarray
         In the shape of `time`; at 0 it is one minus the share of primary
-        resistance. Accurate to about 1e-6.
+        resistance. Accurate to about 2e-5, by the grid of stopping times.
 
     Raises
     ------
@@ -1028,7 +1028,7 @@ def expected_progression_free(scenario: Scenario, strategy: str, time: ArrayLike
     Returns
     -------
     ndarray
-        In the shape of `time`. Accurate to about 1e-5.
+        In the shape of `time`. Accurate to about 2e-5.
 
     Raises
     ------

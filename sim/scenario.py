@@ -136,8 +136,8 @@ class Population:
             check_probability(name, value)
         if np.any(np.abs(self.acquired_share.sum(axis=1) - 1.0) > 1e-6):
             raise ScenarioError("acquired_share must add up to 1 over the mechanisms")
-        if np.any(np.abs(self.loading) > 0.99):
-            raise ScenarioError("loading must be between -0.99 and 0.99")
+        if np.any(np.abs(self.loading) > 0.95):
+            raise ScenarioError("loading must be between -0.95 and 0.95")
         for name in ("responding", "durable_responding", "durable_controlled"):
             check_probability(name, getattr(self, name))
         check_not_negative("durable_hazard", self.durable_hazard)
