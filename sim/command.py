@@ -127,8 +127,8 @@ def _remove_stale(place: Path, tables: Collection[str]) -> None:
     for name in ("targets.csv", "published.csv", "patients.parquet"):
         if name not in tables:
             (place / name).unlink(missing_ok=True)
-    for suffix in ("png", "svg"):
-        for picture in (*place.glob(f"km_*.{suffix}"), *place.glob(f"targets.{suffix}")):
+    for figure in ("km_*", "incidence", "occupancy", "definitions", "targets"):
+        for picture in (*place.glob(f"{figure}.png"), *place.glob(f"{figure}.svg")):
             picture.unlink()
 
 
@@ -159,7 +159,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
     from analysis.published import compare_targets
 
     choice = run.analysis
-    ticks = np.arange(0.0, choice.horizon + 1e-9, choice.table_every)
+    ticks = np.unique([*np.arange(0.0, choice.horizon, choice.table_every), choice.horizon])
     grid = np.arange(0.0, choice.horizon + 1e-9, GRID_MONTHS)
     curves, summary = estimate_curves(
         cohort, choice.endpoints, choice.rates, ticks, progress=_progress("curves")

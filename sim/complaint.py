@@ -62,9 +62,12 @@ def _origin(error: BaseException) -> BaseException:
 def _full_path(path: str, text: str) -> str:
     """Put the override's own path before an entry found inside the value it gave."""
     override = re.search(r"Error merging override '?\+*([\w.]+)=", text)
-    if override and not path.startswith(override[1].split(".")[0]):
-        return f"{override[1]}: {path}"
-    return path
+    if override is None or path.startswith(override[1].partition(".")[0]):
+        return path
+    typed, head = override[1].split("."), path.partition(".")[0]
+    if head in typed:
+        return ".".join([*typed[: typed.index(head)], path])
+    return f"{override[1]}: {path}"
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
@@ -89,6 +92,11 @@ def _bad_entry(path: str, error: OmegaConfBaseException) -> str:
         known = sorted(str(key) for key in parent) if parent else []
         name = path.rpartition(".")[2]
         return f"{path}: no such setting.{_hint(name, known) if known else ''}"
+    if "is not a subclass of" in first:
+        return (
+            f"{path}: an entry of this kind cannot be added on the command line; "
+            "put it in a file, as docs/extend.md shows"
+        )
     if "is not Optional" in first:
         return f"{path} must be given, got null"
     value = re.search(r"Value '(.*?)'", first)

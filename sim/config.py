@@ -515,8 +515,8 @@ def _check_analysis(whole: RunConfig) -> None:
 
 def _labels(whole: RunConfig) -> dict[str, str]:
     named: list[Mapping[str, Any]] = [
-        whole.population.mechanisms, whole.population.strata, whole.agents, whole.strategies,
-        whole.definitions,
+        whole.population.strata, whole.definitions, whole.strategies, whole.population.mechanisms,
+        whole.agents,
     ]  # fmt: skip
     return {name: entry.label for group in named for name, entry in group.items()}
 

@@ -405,7 +405,8 @@ def primary_share(scenario: Scenario) -> FloatArray:
 
 def resistant_share(population: Population, reversal: FloatArray) -> FloatArray:
     """Share of patients with a mechanism that is not undone, (B,), given chances (K,)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+    # Rounded, because the last bits of the eigenvalues behind them differ between machines.
+    nodes, weights = (x.round(12) for x in np.polynomial.hermite_e.hermegauss(64))
     weights = weights / weights.sum()
     spread = np.sqrt(1.0 - population.loading**2)
     cut = normal_quantile(population.prevalence)

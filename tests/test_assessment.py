@@ -314,6 +314,16 @@ def test_withdrawal_censors_progression_at_the_last_scan_before_and_survival_at_
         assert seen.pfs_time[i] == (before[-1] if before.size else TICK)
 
 
+def test_a_scan_on_the_last_day_of_follow_up_still_counts():
+    end = float(week(48))
+    seen = watch(PLAIN, [NEVER, end, end - TICK], follow_up=end)
+    assert seen.pfs_time.tolist() == [end] * 3
+    assert seen.pfs_event.tolist() == [False, True, True]
+    before = watch(PLAIN, [NEVER, end], follow_up=end - TICK)
+    assert before.pfs_time.tolist() == week([42, 42]).tolist()
+    assert not before.pfs_event.any()
+
+
 def test_two_missed_scans_censor_a_later_event_at_the_scan_before_them():
     grid = replace(PLAIN, missed_before_censoring=2)
     missed = [[], [2], [2, 3], [2, 3], [2, 3, 4], [0, 1]]

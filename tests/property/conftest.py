@@ -114,7 +114,8 @@ def toolbox(default_run) -> Toolbox:
         NextLine("continue_beyond_progression", 0.2, 1.0),
         NextLine("local_ablation", 0.15, 0.7, "oligoprogression"),
         NextLine("rechallenge", 0.15, 1.0, "off_treatment", 0.3, 3.7),
-        NextLine("switch", 0.5, 0.9),
+        NextLine("matched_switch", 0.1, 0.6, matched=population.mechanisms[:2]),
+        NextLine("switch", 0.4, 0.9),
     )
     box = Toolbox(scenario)
     first, second = population.mechanisms[1], population.mechanisms[2]

@@ -82,6 +82,19 @@ def test_every_baseline_cause_of_primary_resistance_is_present(cohort):
     assert np.all(patients.present[cohort.cause[0, s, primary], primary])
 
 
+def test_a_next_line_is_given_only_to_those_who_are_eligible(cohort):
+    cohort, scenario = cohort
+    line = np.array([*cohort.next_lines, "none"])[cohort.next_line]
+    assert np.all(cohort.sites[line == "local_ablation"] <= 3)
+    causes = np.array([*cohort.causes, "none"])[cohort.cause[line == "matched_switch"]]
+    assert set(causes) == set(scenario.population.mechanisms[:2])
+    later = set(line[:, cohort.strategies.index("added_later")].ravel())
+    assert {"addition", "untreated"} <= later <= {"addition", "untreated", "none"}
+    s = cohort.strategies.index("control")
+    assert np.any(line[:, s] == "crossover")
+    assert not np.any(np.delete(line, s, axis=1) == "crossover")
+
+
 def test_progression_free_survival_is_never_longer_than_survival(cohort):
     seen = cohort[0].observed
     assert np.all(seen.pfs_time <= seen.os_time)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sim import simulate_cohort
 from sim.combination import RULES
-from sim.scenario import Coupling, Dose, ToxicityHazard, ToxicityHazard
+from sim.scenario import Coupling, Dose, ToxicityHazard
 
 N = 400
 SLACK = 1e-9  # of a time: the same hazard, summed in another order

@@ -105,8 +105,8 @@ def main() -> int:
         "",
         f"`python tests/verification/cohort.py`: {REPLICATES} replicates of {PATIENTS:,} patients, "
         f"seed {SEED}; Kolmogorov-Smirnov. A law is refused below p = {FALSE_ALARM:g}. The last "
-        "column is the p-value of the same sample against a law whose times are 1 % longer: it must "
-        "be refused, or the check would notice nothing.",
+        "column is the p-value of the same sample against a law whose times are 1 % longer: it "
+        "must be refused, or the check would notice nothing.",
         "",
         "| scenario | what | patients | largest difference | p | p, 1 % wrong |",
         "| --- | --- | --- | --- | --- | --- |",

@@ -1,0 +1,327 @@
+"""Every figure of a run, from the files in its directory.
+
+Size, style and saving are decided here; what is drawn on the axes is in the
+module of each figure.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from figures import definitions, incidence, kaplan_meier, occupancy, targets
+from figures.page import MARGIN, PAGE, Page, key_height
+from figures.shared import (
+    BLUE,
+    About,
+    ResultFileError,
+    Strategy,
+    months_axis,
+    read_about,
+    read_table,
+    save,
+    text_width,
+    wrap,
+)
+
+__all__ = ["draw_run"]
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+
+CURVE_COLUMNS = ("arm", "endpoint", "time", "survival")
+COUNT_COLUMNS = ("lower", "upper", "at_risk", "events", "censored")
+SUMMARY_COLUMNS = ("arm", "endpoint", "measure", "estimate", "lower", "upper")
+TARGET_COLUMNS = ("strategy", "measure", "published", "simulated", "z", "checked")
+
+
+def draw_run(place: Path) -> list[Path]:
+    """Draw every figure for which a run has left the files.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+        Directory of the run, with ``provenance.json`` and any of ``curves.csv``
+        (with ``summary.csv`` and ``published.csv``), ``incidence.csv``,
+        ``occupancy.csv``, ``resistance.csv`` and ``targets.csv``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files written: a PNG and an SVG for each figure.
+
+    Raises
+    ------
+    ResultFileError
+        If a file that is there cannot be drawn from.
+    OutputError
+        If a figure cannot be written.
+    """
+    about = read_about(place)
+    written = []
+    with matplotlib.rc_context(fname=STYLE), _no_collection():
+        for stem, figure in _figures(place, about):
+            written += save(figure, place, stem)
+    return written
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Put off garbage collection.
+
+    A figure is tens of thousands of small objects. Looking for cycles among
+    them while they are made takes a tenth of the time and finds next to nothing.
+    """
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
+
+
+def _figures(place: Path, about: About) -> Iterator[tuple[str, Figure]]:
+    curves = read_table(place, "curves.csv", (*CURVE_COLUMNS, *COUNT_COLUMNS))
+    if curves is not None:
+        summary = read_table(place, "summary.csv", SUMMARY_COLUMNS)
+        published = read_table(place, "published.csv", CURVE_COLUMNS)
+        for endpoint in curves["endpoint"].unique():
+            yield (
+                f"km_{endpoint}",
+                _kaplan_meier_page(about, str(endpoint), curves, summary, published),
+            )
+    table = read_table(place, "incidence.csv", ("arm", "cause", "time", "incidence"))
+    if table is not None:
+        yield "incidence", _incidence_page(about, table)
+    table = read_table(place, "occupancy.csv", ("arm", "state", "time", "share"))
+    if table is not None:
+        yield "occupancy", _occupancy_page(about, table)
+    table = read_table(place, "resistance.csv", ("arm", "rule", "latent", "label", "patients"))
+    if table is not None:
+        applies = table[table["label"] != definitions.NOT_APPLICABLE]
+        if not applies.empty:
+            yield "definitions", _definitions_page(about, table, applies)
+    table = read_table(place, "targets.csv", TARGET_COLUMNS)
+    if table is not None:
+        yield "targets", _targets_page(about, table)
+
+
+def _shown(about: About, table: pd.DataFrame, name: str) -> list[Strategy]:
+    """Strategies of the run that have rows in a table, in the order of the run."""
+    present = set(table["arm"])
+    shown = [item for item in about.strategies if item.name in present]
+    if not shown:
+        raise ResultFileError(f"{name}: no row is of a strategy that provenance.json lists")
+    return shown
+
+
+# ---------------------------------------------------------------- Kaplan-Meier
+
+_HANG = 0.92  # inches left of the axes, for the names of the rows
+_GAP = 0.34  # between panels: half a count, and air
+_END = 0.3
+_BETWEEN = 0.16
+
+
+def _kaplan_meier_page(
+    about: About,
+    endpoint: str,
+    curves: pd.DataFrame,
+    summary: pd.DataFrame | None,
+    published: pd.DataFrame | None,
+) -> Figure:
+    curves = curves[curves["endpoint"] == endpoint]
+    shown = _shown(about, curves, "curves.csv")
+    panels = [
+        (title, kaplan_meier.choose_looks(members, about.reference))
+        for title, members in kaplan_meier.group_panels(shown, about.reference)
+    ]
+    columns = 1 if len(panels) == 1 else 2
+    width = (PAGE - MARGIN - columns * _HANG - (columns - 1) * _GAP - _END) / columns
+    tall = 3.6 if columns == 1 else 1.65
+    titled = 0.24 if any(title for title, _ in panels) else 0.1
+    medians = {item.name: kaplan_meier.median_text(summary, item.name, endpoint) for item in shown}
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    heights = [
+        titled + tall + kaplan_meier.AXIS_INCHES + _BETWEEN
+        + kaplan_meier.LINE_INCHES
+        * max(kaplan_meier.count_lines(looks, medians, width) for _, looks in row)
+        for row in rows
+    ]  # fmt: skip
+    page = Page(
+        kaplan_meier.TITLES.get(endpoint, endpoint.replace("_", " ").capitalize()),
+        about.description, sum(heights), about.caption(kaplan_meier.NOTE),
+    )  # fmt: skip
+    counts = curves[["at_risk", "events", "censored"]].to_numpy()
+    ticks = kaplan_meier.spread_ticks(
+        about.horizon, about.table_every, width, str(int(counts.max()))
+    )
+    overlay = published[published["endpoint"] == endpoint] if published is not None else None
+    drawn: set[str] = set()
+    top = titled
+    for row, height in zip(rows, heights, strict=True):
+        for column, (title, looks) in enumerate(row):
+            left = MARGIN + _HANG + column * (width + _HANG + _GAP)
+            ax = page.axes(left, top, width, tall)
+            kaplan_meier.draw_kaplan_meier(
+                ax, curves, looks, horizon=about.horizon, ticks=ticks,
+                endpoint=kaplan_meier.AXIS.get(endpoint, "Share without the event"),
+                since=kaplan_meier.SINCE.get(endpoint, "randomisation"),
+            )  # fmt: skip
+            ax.set_title(title)
+            if overlay is not None:
+                # The reference is in every panel; its published curve is in the first.
+                kaplan_meier.draw_published(
+                    ax, overlay, [look for look in looks if look.arm not in drawn]
+                )
+            kaplan_meier.draw_counts(ax, curves, looks, ticks=ticks, medians=medians)
+            drawn.update(look.arm for look in looks)
+        top += height
+    return page.figure
+
+
+# ---------------------------------------------------------------- one small panel per strategy
+
+
+def _small_multiples(
+    about: About,
+    table: pd.DataFrame,
+    draw: Callable[[Axes, pd.DataFrame], Axes],
+    *,
+    file: str,
+    title: str,
+    vertical: str,
+    note: str,
+    key: list[tuple[str, str]],
+) -> Figure:
+    """A panel for each strategy of `table` and one key, of (label, colour), below them all."""
+    parts = dict(tuple(table.groupby("arm", sort=False)))
+    shown = _shown(about, table, file)
+    columns = 1 if len(shown) == 1 else 2 if len(shown) <= 4 else 3
+    left, gap = 0.66, 0.26
+    width = (PAGE - left - MARGIN - gap * (columns - 1)) / columns
+    tall = {1: 3.4, 2: 2.4, 3: 1.75}[columns]
+    names = [wrap(item.label, width, 10.0, "bold") for item in shown]
+    rows = [range(i, min(i + columns, len(shown))) for i in range(0, len(shown), columns)]
+    titled = [0.1 + 0.17 * max(len(names[i]) for i in row) for row in rows]
+    grid = sum(titled) + len(rows) * (tall + 0.28) + 0.24
+    body = grid + key_height(len(key)) + 0.1
+    page = Page(title, about.description, body, about.caption(note))
+    ticks = kaplan_meier.spread_ticks(about.horizon, about.table_every, width, "000")
+    top = 0.0
+    for row, above in zip(rows, titled, strict=True):
+        for column, i in enumerate(row):
+            ax = page.axes(left + column * (width + gap), top + above, width, tall)
+            draw(ax, parts[shown[i].name])
+            months_axis(ax, about.horizon, ticks)
+            ax.set_title("\n".join(names[i]))
+            if column == 0:
+                ax.set_ylabel(vertical)
+            else:
+                ax.tick_params(labelleft=False)
+            if i + columns >= len(shown):
+                ax.set_xlabel("Months since randomisation")
+        top += above + tall + 0.28
+    page.key(
+        [Patch(facecolor=colour, edgecolor="white") for _, colour in key],
+        [label for label, _ in key],
+        grid,
+    )
+    return page.figure
+
+
+def _incidence_page(about: About, table: pd.DataFrame) -> Figure:
+    order = incidence.cause_order(table, about)
+    colours = incidence.choose_colours(order)
+    return _small_multiples(
+        about, table,
+        lambda ax, rows: incidence.draw_incidence(ax, rows, order, colours),
+        file="incidence.csv", title="Why progression-free survival ends",
+        vertical="Cumulative incidence", note=incidence.NOTE,
+        key=[(incidence.cause_label(cause, about), colours[cause]) for cause in order],
+    )  # fmt: skip
+
+
+def _occupancy_page(about: About, table: pd.DataFrame) -> Figure:
+    return _small_multiples(
+        about, table, occupancy.draw_occupancy,
+        file="occupancy.csv", title="Where the patients are",
+        vertical="Share of patients", note=occupancy.NOTE,
+        key=list(occupancy.STATES.values()),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- definitions and targets
+
+
+def _definitions_page(about: About, table: pd.DataFrame, applies: pd.DataFrame) -> Figure:
+    shown = _shown(about, applies, "resistance.csv")
+    left_out = [item for item in _shown(about, table, "resistance.csv") if item not in shown]
+    rules = list(table["rule"].unique())
+    used = [label for label in definitions.LABELS if label in set(applies["label"])]
+    bars, headings, end = definitions.place_bars([item.name for item in shown], rules)
+    line = 0.165
+    names = {rule: about.label(rule) for rule in rules}
+    left = MARGIN + 0.15 + max(text_width(name, 8.5) for name in names.values())
+    gap = 0.22
+    width = (PAGE - left - 0.3 - 2 * gap) / 3
+    body = 0.3 + end * line + 0.35 + key_height(len(used)) + 0.1
+    note = definitions.NOTE
+    if left_out:
+        note += f" No rule applies to {_listed(left_out)}."
+    page = Page(
+        "What each definition calls primary and acquired resistance",
+        about.description,
+        body,
+        about.caption(note),
+    )
+    for i, (latent, title) in enumerate(definitions.LATENT.items()):
+        ax = page.axes(left + i * (width + gap), 0.3, width, end * line)
+        rows = table[table["latent"] == latent]
+        definitions.draw_definitions(ax, rows, [item.name for item in shown], rules)
+        ax.set_title(title)
+        if i == 0:
+            ax.set_yticks(list(bars.values()), [names[rule] for _, rule in bars])
+            ax.tick_params(axis="y", length=0)
+            for item in shown:
+                ax.text(
+                    (MARGIN - left) / width, headings[item.name], item.label, va="center",
+                    weight="bold", transform=ax.get_yaxis_transform(),
+                )  # fmt: skip
+    page.key(
+        [Patch(facecolor=definitions.LABELS[label][1]) for label in used],
+        [definitions.LABELS[label][0] for label in used],
+        0.3 + end * line + 0.35,
+    )
+    return page.figure
+
+
+def _listed(strategies: list[Strategy]) -> str:
+    labels = [item.label for item in strategies]
+    return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+
+
+def _targets_page(about: About, table: pd.DataFrame) -> Figure:
+    _, _, end = targets.place_rows(table["strategy"])
+    tall = 0.22 * end
+    page = Page(
+        "Simulated against published results", about.description, tall + 0.85,
+        about.caption(targets.NOTE, paired=False),
+    )  # fmt: skip
+    ax = page.axes(MARGIN - targets.NAMES, 0.1, 3.6, tall)
+    targets.draw_targets(ax, table, {item.name: item.label for item in about.strategies})
+    marks = [
+        Line2D([], [], color=BLUE, marker="o", markerfacecolor=face, linestyle="none")
+        for face in (BLUE, "white")
+    ]
+    page.key(marks, ["read in its source, or derived from it", "recalled"], tall + 0.6)
+    return page.figure
