@@ -7,7 +7,7 @@ module of each figure.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,9 @@ from figures.shared import (
 
 __all__ = ["draw_run"]
 
+Drawn = tuple[str, Figure]
+"""Name of a figure, without suffix, and the figure."""
+
 STYLE = Path(__file__).with_name("style.mplstyle")
 
 CURVE_COLUMNS = ("arm", "endpoint", "time", "survival")
@@ -43,7 +46,9 @@ SUMMARY_COLUMNS = ("arm", "endpoint", "measure", "estimate", "lower", "upper")
 TARGET_COLUMNS = ("strategy", "measure", "published", "simulated", "z", "checked")
 
 
-def draw_run(place: Path) -> list[Path]:
+def draw_run(
+    place: Path, progress: Callable[[Iterable[Drawn]], Iterable[Drawn]] = iter
+) -> list[Path]:
     """Draw every figure for which a run has left the files.
 
     Parameters
@@ -52,6 +57,8 @@ def draw_run(place: Path) -> list[Path]:
         Directory of the run, with ``provenance.json`` and any of ``curves.csv``
         (with ``summary.csv`` and ``published.csv``), ``incidence.csv``,
         ``occupancy.csv``, ``resistance.csv`` and ``targets.csv``.
+    progress : callable, optional
+        Wraps the figures as they are drawn, to show how far it has come.
 
     Returns
     -------
@@ -68,7 +75,7 @@ def draw_run(place: Path) -> list[Path]:
     about = read_about(place)
     written = []
     with matplotlib.rc_context(fname=STYLE), _no_collection():
-        for stem, figure in _figures(place, about):
+        for stem, figure in progress(_figures(place, about)):
             written += save(figure, place, stem)
     return written
 
@@ -89,7 +96,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _figures(place: Path, about: About) -> Iterator[tuple[str, Figure]]:
+def _figures(place: Path, about: About) -> Iterator[Drawn]:
     curves = read_table(place, "curves.csv", (*CURVE_COLUMNS, *COUNT_COLUMNS))
     if curves is not None:
         summary = read_table(place, "summary.csv", SUMMARY_COLUMNS)

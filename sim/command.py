@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +118,7 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
     if run.analysis.figures:
         from figures.run import draw_run
 
-        pictures = draw_run(place)
+        pictures = draw_run(place, progress=_progress("figures"))
     print(_summary(run, tables, place, len(pictures), time.perf_counter() - start))
 
 
@@ -188,7 +188,7 @@ def _reference(run: Run) -> str:
     return run.analysis.reference_strategy or run.scenario.strategies[0].name
 
 
-def _progress(what: str) -> Callable[[Sequence[Any]], Iterator[Any]]:
+def _progress(what: str) -> Callable[[Iterable[Any]], Iterator[Any]]:
     """A bar on a terminal and nothing anywhere else."""
     from tqdm import tqdm
 
