@@ -30,8 +30,11 @@ __all__ = [
     "Observed",
     "detect_progression",
     "draw_calendar",
+    "first_progression",
+    "last_scan",
     "observe",
     "to_tick",
+    "withdrawal_time",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -290,15 +293,15 @@ def observe(
         Arrays of shape (M,).
     """
     death = to_tick(death)
-    end = to_tick(np.minimum(_withdrawal(assessment, draws, len(death)), follow_up))
+    end = to_tick(np.minimum(withdrawal_time(assessment, draws, len(death)), follow_up))
     last_seen = np.minimum(end, death)
-    first_pd, rapid, confirmed = _first_progression(
+    first_pd, rapid, confirmed = first_progression(
         calendar, assessment, draws, depth, progression, detection, symptomatic, last_seen, immune
     )
     response = _first_response(calendar, assessment, draws, depth, progression, first_pd, last_seen)
     event_time = np.minimum(first_pd, death)
     event = event_time <= end
-    pfs_time = np.where(event, event_time, _last_scan(calendar, end))
+    pfs_time = np.where(event, event_time, last_scan(calendar, end))
     if assessment.missed_before_censoring > 0 and not calendar.continuous:
         before = calendar.last_before(event_time)
         gap = calendar.scheduled_after(event_time) - before - 1
@@ -325,13 +328,14 @@ def observe(
     )
 
 
-def _withdrawal(assessment: Assessment, draws: Draws, count: int) -> FloatArray:
+def withdrawal_time(assessment: Assessment, draws: Draws, count: int) -> FloatArray:
+    """Months until each patient is lost to follow-up, (count,)."""
     if assessment.withdrawal == 0.0:
         return np.full(count, np.inf)
     return draws.exponential("withdrawal") / assessment.withdrawal
 
 
-def _last_scan(calendar: Calendar, end: FloatArray) -> FloatArray:
+def last_scan(calendar: Calendar, end: FloatArray) -> FloatArray:
     """Time of the last attended scan up to `end`, the first tick where there is none."""
     if calendar.continuous:
         return end
@@ -339,7 +343,7 @@ def _last_scan(calendar: Calendar, end: FloatArray) -> FloatArray:
     return np.maximum(calendar.time(visit, np.arange(len(end))), TICK)
 
 
-def _first_progression(
+def first_progression(
     calendar: Calendar,
     assessment: Assessment,
     draws: Draws,

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 
 from sim.errors import ScenarioError
 
-__all__ = ["Clock", "PiecewiseClock", "WeibullClock", "first_passage", "two_phase_time"]
+__all__ = [
+    "Clock",
+    "PiecewiseClock",
+    "WeibullClock",
+    "first_passage",
+    "tabled_passage",
+    "two_phase_time",
+]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.integer]
@@ -196,6 +203,43 @@ def first_passage(
     np.divide(left, speed, out=point, where=reached)
     np.add(point, start, out=point, where=reached)
     point[point >= NEVER] = np.inf
+    return point
+
+
+def tabled_passage(exposure: FloatArray, breaks: FloatArray, rates: FloatArray) -> FloatArray:
+    """The same as `first_passage` where breaks and rates are those of everybody.
+
+    One slope and one offset an interval, chosen by comparison with the
+    exposure used up at its start: a few passes instead of a few an interval.
+
+    Parameters
+    ----------
+    exposure : ndarray, shape (M,)
+        Dimensionless, non-negative.
+    breaks : ndarray, shape (J,)
+        Increasing, finite.
+    rates : ndarray, shape (J + 1,)
+        Before the first break, between them, and after the last.
+
+    Returns
+    -------
+    ndarray, shape (M,)
+
+    Examples
+    --------
+    >>> tabled_passage(np.array([0.2, 0.5]), np.array([3.0]), np.array([0.1, 0.0]))
+    array([ 2., inf])
+    """
+    starts = np.concatenate([[0.0], breaks])
+    spent = np.concatenate([[0.0], np.cumsum(rates[:-1] * np.diff(starts))])
+    point = exposure / rates[0] if rates[0] > 0.0 else np.full_like(exposure, np.inf)
+    for start, used, rate in zip(starts[1:], spent[1:], rates[1:], strict=True):
+        beyond = exposure >= used
+        if rate > 0.0:
+            np.multiply(exposure, 1.0 / rate, out=point, where=beyond)
+            np.add(point, start - used / rate, out=point, where=beyond)
+        else:
+            point[beyond] = np.inf
     return point
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,10 +64,15 @@ def stream(seed: int, block: int, decision: str, label: str = "") -> np.random.G
     >>> a == stream(1, 1, "allocation").random()
     False
     """
-    digest = hashlib.sha256(f"{decision}/{label}".encode()).digest()
-    words = np.frombuffer(digest[:16], dtype="<u4").tolist()
-    key = (block, *words)
+    key = (block, *_words(f"{decision}/{label}"))
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+@cache
+def _words(name: str) -> tuple[int, ...]:
+    """First four 32-bit words of the SHA-256 of a name."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return tuple(np.frombuffer(digest[:16], dtype="<u4").tolist())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.combination import RULES, Rule, conditional_chances
-from sim.hazard import NEVER, Clock, first_passage, two_phase_time
+from sim.hazard import NEVER, Clock, first_passage, tabled_passage, two_phase_time
 from sim.patient import Draws, Patients, normal_quantile
 from sim.scenario import (
     DAYS_PER_MONTH,
@@ -236,24 +236,31 @@ def immune_benefit(
     )
     long_responding = _raised(population.durable_responding, regimen, "durability")
     long_controlled = _raised(population.durable_controlled, regimen, "durability")
-    durable = ~primary & np.where(
-        responding,
-        _below(draws, "durability", long_responding, stratum),
-        _below(draws, "durability", long_controlled, stratum),
-    )
-    speed = np.where(responding | durable, 1.0, population.controlled_ratio)
+    mortal_benefit = not (long_responding.any() or long_controlled.any())
+    if mortal_benefit:
+        durable = np.zeros(len(patients), dtype=bool)
+    else:
+        durable = ~primary & np.where(
+            responding,
+            _below(draws, "durability", long_responding, stratum),
+            _below(draws, "durability", long_controlled, stratum),
+        )
+    speed: FloatArray | float = 1.0
+    if population.controlled_ratio != 1.0:
+        speed = np.where(responding | durable, 1.0, population.controlled_ratio)
     if population.frailty_sd > 0.0:
         speed = speed * np.exp(population.frailty_sd * draws.normal("frailty"))
     if regimen.rule.scales_exposure and regimen.active:
         speed = speed * regimen.psi
-    time, cause = _acquired(patients, regimen, stops, population, course, durable, speed)
-    depth = np.where(primary, RESISTANT, np.where(responding, RESPONDING, CONTROLLED))
-    return Benefit(
-        depth.astype(np.int8),
-        durable,
-        np.where(primary, 0.0, time),
-        np.where(primary, _one_of_several(left, population, draws), cause).astype(np.int8),
+    time, cause = _acquired(
+        patients, regimen, stops, population, course, None if mortal_benefit else durable, speed
     )
+    depth = (CONTROLLED + responding.view(np.int8)).astype(np.int8, copy=False)
+    if primary.any():
+        depth[primary] = RESISTANT
+        cause = np.where(primary, _one_of_several(left, population, draws), cause).astype(np.int8)
+        time = np.where(primary, 0.0, time)
+    return Benefit(depth, durable, time, cause)
 
 
 def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> NDArray[np.intp]:
@@ -292,22 +299,22 @@ class _ClassClock:
 
     clock: Clock
     stratum: IntArray
-    durable: BoolArray
+    durable: BoolArray | None
+    """None where the regimen makes nobody's benefit durable."""
     durable_hazard: float
 
     def exposure(self, time: FloatArray | float) -> FloatArray:
         """Operational time at `time`, months, (M,)."""
         ordinary = self.clock.exposure(np.minimum(time, NEVER), self.stratum)
-        if not self.durable.any():
+        if self.durable is None:
             return ordinary
         elapsed = np.maximum(np.minimum(time, NEVER) - self.clock.start, 0.0)
-        slow = self.durable_hazard * elapsed
-        return np.where(self.durable, slow, ordinary)
+        return np.where(self.durable, self.durable_hazard * elapsed, ordinary)
 
     def time(self, exposure: FloatArray) -> FloatArray:
         """Months at which operational time `exposure` is reached, (M,)."""
         ordinary = self.clock.time(exposure, self.stratum)
-        if not self.durable.any():
+        if self.durable is None:
             return ordinary
         with np.errstate(divide="ignore"):
             slow = self.clock.start + exposure / self.durable_hazard
@@ -320,58 +327,135 @@ def _acquired(
     stops: Sequence[FloatArray],
     population: Population,
     course: Course,
-    durable: BoolArray,
-    speed: FloatArray,
+    durable: BoolArray | None,
+    speed: FloatArray | float,
 ) -> tuple[FloatArray, NDArray[np.int8]]:
     """Time and mechanism of the first acquired resistance, as if none were primary.
 
     Mechanisms on which the agents' hazard ratios are the same share one path
-    of the hazard, so their smallest exposure stands for all of them.
+    of the hazard, so their smallest exposure stands for all of them. Where all
+    patients share one path, it is inverted by table; which way is taken depends
+    on the scenario and the regimen and never on the patients.
     """
     clock = _ClassClock(population.acquired, patients.stratum, durable, population.durable_hazard)
-    partners = [
+    windows = [
         (agent.hazard_ratio, dose.start + agent.onset, stop)
         for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
         if np.any(agent.hazard_ratio != 1.0)
     ]
     off, factor = _stopping(regimen, stops, course)
-    with np.errstate(invalid="ignore"):
-        slowest = np.asarray(clock.exposure(off)) if off is not None else None
-    windows = [(clock.exposure(on), clock.exposure(end)) for _, on, end in partners]
-    count = len(population.mechanisms)
-    ratios = np.stack([ratio for ratio, _, _ in partners]) if partners else np.ones((0, count))
-    columns, group = np.unique(ratios, axis=1, return_inverse=True)
-    group = np.zeros(count, dtype=np.intp) if not partners else group.reshape(-1)
+    shared = (
+        durable is None
+        and off is None
+        and len(population.strata) == 1
+        and all(np.ndim(stop) == 0 for _, _, stop in windows)
+    )
+    invert = _shared_path if shared else _own_path
     point = np.full(len(patients), np.inf)
     cause = np.full(len(patients), -1, dtype=np.int8)
-    breaks = [edge for window in windows for edge in window]
-    breaks += [slowest] if slowest is not None else []
-    table = np.stack(breaks) if breaks else np.empty((0, len(patients)))
-    for g in np.unique(group):
-        members = np.flatnonzero(group == g)
-        exposure = patients.exposure[members]
-        first = exposure.argmin(axis=0)
-        left = np.take_along_axis(exposure, first[None], axis=0)[0] / speed
-        column = columns[:, g] if partners else np.empty(0)
-
-        def rate(start: FloatArray, column: FloatArray = column) -> FloatArray:
-            value = np.ones_like(start)
-            inside = [
-                np.where((begin <= start) & (start < end), ratio, 1.0)
-                for ratio, (begin, end) in zip(column, windows, strict=True)
-            ]
-            if inside:
-                value = regimen.rule.hazard_ratio(inside, regimen.psi)
-            if slowest is not None:
-                value = np.where(start >= slowest, value * factor, value)
-            return value
-
-        reached = first_passage(left, table, rate) if breaks else left
+    for members, ratios in _alike(windows, len(population.mechanisms)):
+        left, first = _smallest(patients.exposure, members)
+        left = left if isinstance(speed, float) and speed == 1.0 else left / speed
+        path = _Path([(r, on, end) for r, (_, on, end) in zip(ratios, windows, strict=True)])
+        reached = invert(left, path, clock, regimen, off, factor)
         sooner = reached < point
         point = np.where(sooner, reached, point)
-        cause = np.where(sooner, members[first], cause).astype(np.int8)
+        cause = np.where(sooner, first, cause).astype(np.int8, copy=False)
     time = clock.time(point)
-    return time, np.where(np.isinf(time), -1, cause).astype(np.int8)
+    never = np.isinf(time)
+    if never.any():
+        cause[never] = -1
+    return time, cause
+
+
+def _alike(
+    windows: Sequence[tuple[FloatArray, float, FloatArray]], count: int
+) -> list[tuple[NDArray[np.intp], FloatArray]]:
+    """Mechanisms by the agents' ratios on them: indices, and the ratio of each agent."""
+    if not windows:
+        return [(np.arange(count), np.empty(0))]
+    columns, group = np.unique(
+        np.stack([ratio for ratio, _, _ in windows]), axis=1, return_inverse=True
+    )
+    group = group.reshape(-1)
+    return [(np.flatnonzero(group == g), columns[:, g]) for g in range(columns.shape[1])]
+
+
+def _smallest(
+    exposure: FloatArray, members: NDArray[np.intp]
+) -> tuple[FloatArray, NDArray[np.intp]]:
+    """Smallest exposure of some mechanisms and whose it is, each (M,) or one for all."""
+    if len(members) == 1:
+        return exposure[members[0]], members[:1].astype(np.int8)
+    own = exposure[members]
+    first = own.argmin(axis=0)
+    return np.take_along_axis(own, first[None], axis=0)[0], members[first]
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Hazard ratios over time: ratio, and when it begins and ends, for each agent."""
+
+    windows: list[tuple[float, float, FloatArray]]
+
+    def rate(
+        self, start: FloatArray, edges: Sequence[tuple[FloatArray, FloatArray]], regimen: Regimen
+    ) -> FloatArray:
+        """Joint ratio in the intervals that begin at `start`."""
+        if not self.windows:
+            return np.ones_like(start)
+        inside = [
+            np.where((begin <= start) & (start < end), ratio, 1.0)
+            for (ratio, _, _), (begin, end) in zip(self.windows, edges, strict=True)
+        ]
+        return regimen.rule.hazard_ratio(inside, regimen.psi)
+
+
+def _shared_path(
+    left: FloatArray,
+    path: _Path,
+    clock: _ClassClock,
+    regimen: Regimen,
+    off: FloatArray | None,
+    factor: FloatArray | float,
+) -> FloatArray:
+    """Operational time at which an exposure is used up, where all patients share one path."""
+    if not path.windows:
+        return left
+    first = np.zeros(1, dtype=np.intp)
+    edges = [
+        tuple(
+            np.minimum(clock.clock.exposure(np.minimum(t, NEVER), first), NEVER) for t in (on, end)
+        )
+        for _, on, end in path.windows
+    ]
+    breaks = np.unique(np.concatenate([edge for pair in edges for edge in pair]))
+    breaks = breaks[(breaks > 0.0) & (breaks < NEVER)]
+    starts = np.concatenate([[0.0], breaks])
+    return tabled_passage(left, breaks, path.rate(starts, edges, regimen))  # type: ignore[arg-type]
+
+
+def _own_path(
+    left: FloatArray,
+    path: _Path,
+    clock: _ClassClock,
+    regimen: Regimen,
+    off: FloatArray | None,
+    factor: FloatArray | float,
+) -> FloatArray:
+    """The same where stops, strata or durability give each patient a path of their own."""
+    slowest = None if off is None else clock.exposure(off)
+    edges = [(clock.exposure(on), clock.exposure(end)) for _, on, end in path.windows]
+    breaks = [edge for pair in edges for edge in pair]
+    breaks += [slowest] if slowest is not None else []
+    if not breaks:
+        return left
+
+    def rate(start: FloatArray) -> FloatArray:
+        value = path.rate(start, edges, regimen)
+        return value if slowest is None else np.where(start >= slowest, value * factor, value)
+
+    return first_passage(left, np.stack(breaks), rate)
 
 
 def _stopping(
