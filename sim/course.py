@@ -80,6 +80,8 @@ def regrow(
         Months since randomisation.
     """
     course = scenario.course
+    if course.primary_lag == 0.0 and course.acquired_lag == 0.0:
+        return benefit.time, benefit.time
     median = np.where(benefit.depth == RESISTANT, course.primary_lag, course.acquired_lag)
     lag = median / growth_speed(patients, scenario)
     if course.lag_sd > 0.0:

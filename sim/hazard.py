@@ -234,12 +234,8 @@ def tabled_passage(exposure: FloatArray, breaks: FloatArray, rates: FloatArray) 
     spent = np.concatenate([[0.0], np.cumsum(rates[:-1] * np.diff(starts))])
     point = exposure / rates[0] if rates[0] > 0.0 else np.full_like(exposure, np.inf)
     for start, used, rate in zip(starts[1:], spent[1:], rates[1:], strict=True):
-        beyond = exposure >= used
-        if rate > 0.0:
-            np.multiply(exposure, 1.0 / rate, out=point, where=beyond)
-            np.add(point, start - used / rate, out=point, where=beyond)
-        else:
-            point[beyond] = np.inf
+        later = exposure * (1.0 / rate) + (start - used / rate) if rate > 0.0 else np.inf
+        point = np.where(exposure >= used, later, point)
     return point
 
 

@@ -585,6 +585,17 @@ class Scenario:
             if len(set(names)) != len(names):
                 raise ScenarioError(f"names must be unique, got {', '.join(names)}")
 
+    @property
+    def mortal(self) -> bool:
+        """Whether anybody can die: special cases about progression alone leave death out."""
+        activities = [agent.activity for agent in self.agents if agent.activity is not None]
+        return bool(
+            np.any(self.course.background_hazard > 0.0)
+            or self.course.tumour_death_hazard > 0.0
+            or any(not agent.fatal.absent for agent in self.agents)
+            or any(a.tumour_death_hazard > 0.0 or a.background_hazard.any() for a in activities)
+        )
+
     def agent(self, name: str) -> Agent:
         """The agent called `name`."""
         return next(agent for agent in self.agents if agent.name == name)
