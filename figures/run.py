@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from figures import definitions, incidence, kaplan_meier, occupancy, targets
+from figures import definitions, incidence, kaplan_meier, occupancy, operating, targets
 from figures.page import MARGIN, PAGE, Page, key_height
 from figures.shared import (
     BLUE,
@@ -43,6 +43,7 @@ STYLE = Path(__file__).with_name("style.mplstyle")
 CURVE_COLUMNS = ("arm", "endpoint", "time", "survival")
 COUNT_COLUMNS = ("lower", "upper", "at_risk", "events", "censored")
 SUMMARY_COLUMNS = ("arm", "endpoint", "measure", "estimate", "lower", "upper")
+OPERATING_COLUMNS = ("cut", "arm", "endpoint", "method", "measure", "estimate", "mc_error")
 TARGET_COLUMNS = ("strategy", "measure", "published", "simulated", "z", "checked")
 
 
@@ -56,7 +57,7 @@ def draw_run(
     place : pathlib.Path
         Directory of the run, with ``provenance.json`` and any of ``curves.csv``
         (with ``summary.csv`` and ``published.csv``), ``incidence.csv``,
-        ``occupancy.csv``, ``resistance.csv`` and ``targets.csv``.
+        ``occupancy.csv``, ``resistance.csv``, ``targets.csv`` and ``operating.csv``.
     progress : callable, optional
         Wraps the figures as they are drawn, to show how far it has come.
 
@@ -120,6 +121,9 @@ def _figures(place: Path, about: About) -> Iterator[Drawn]:
     table = read_table(place, "targets.csv", TARGET_COLUMNS)
     if table is not None:
         yield "targets", _targets_page(about, table)
+    table = read_table(place, "operating.csv", OPERATING_COLUMNS)
+    if table is not None:
+        yield "operating", _operating_page(about, table)
 
 
 def _shown(about: About, table: pd.DataFrame, name: str) -> list[Strategy]:
@@ -331,4 +335,21 @@ def _targets_page(about: About, table: pd.DataFrame) -> Figure:
         for face in (BLUE, "white")
     ]
     page.key(marks, ["read in its source, or derived from it", "recalled"], tall + 0.6)
+    return page.figure
+
+
+# ---------------------------------------------------------------- trials
+
+
+def _operating_page(about: About, table: pd.DataFrame) -> Figure:
+    cuts = operating.power_rows(table)
+    heights = [0.24 * len(rows) + 0.95 for _, rows in cuts]
+    page = Page("Power", about.description, sum(heights) + 0.1, about.trial_caption(operating.NOTE))
+    labels = {item.name: item.label for item in about.strategies}
+    top = 0.3
+    for (cut, rows), height in zip(cuts, heights, strict=True):
+        width = PAGE - 2.0 * MARGIN - operating.NAMES - 0.6
+        ax = page.axes(MARGIN + operating.NAMES, top, width, 0.24 * len(rows))
+        operating.draw_power(ax, rows, labels, about.alpha, cut)
+        top += height
     return page.figure

@@ -80,10 +80,24 @@ class About:
     reversal: float
     scenario: str
     citations_withdrawn: bool
+    n_replicates: int = 0
+    """Trials conducted; 0 for a cohort."""
+
+    alpha: float = 0.025
+    """One-sided level of a trial's comparisons."""
 
     def label(self, name: str) -> str:
         """The label of a mechanism, agent, stratum or definition; failing that, its name."""
         return self.labels.get(name) or name.replace("_", " ")
+
+    def trial_caption(self, note: str) -> str:
+        """The small print of a figure of trials."""
+        made = f"Simulated with Resistime {self.version}: {self.n_replicates:,}\u00a0trials"
+        if self.scenario:
+            made += f", scenario {self.scenario}"
+        parts = [note, f"{made}, seed\u00a0{self.seed}."]
+        parts.append("For research and teaching, not for treating patients.")
+        return " ".join(part for part in parts if part)
 
     def caption(self, note: str = "", *, paired: bool = True) -> str:
         """The small print of a figure.
@@ -152,6 +166,8 @@ def read_about(place: Path) -> About:
             reversal=float(coupling.get("reversal", 0.0)),
             scenario=str(content.get("scenario") or ""),
             citations_withdrawn=bool(content.get("citations_withdrawn", False)),
+            n_replicates=int(content.get("n_replicates", 0)),
+            alpha=float(content.get("alpha", 0.025)),
         )
     except KeyError as error:
         raise ResultFileError(f"{path}: no entry {error}") from error

@@ -24,8 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sim.cohort import Cohort, simulate_cohort
 from sim.complaint import explain
+from sim.conduct import conduct_trials
 from sim.config import Run, read_run
 from sim.errors import ResistimeError
+from sim.plan import TrialPlan
 from sim.provenance import citations, claim_counts, program_version, software
 from sim.resistance import realised_spearman
 from sim.schema import RunConfig
@@ -35,6 +37,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["main"]
+
+TABLES = (
+    "curves.csv", "summary.csv", "incidence.csv", "occupancy.csv", "resistance.csv",
+    "contrasts.csv", "targets.csv", "published.csv", "patients.parquet", "operating.csv",
+    "comparisons.parquet",
+)  # fmt: skip
+"""Every table that some run leaves."""
 
 GRID_MONTHS = 0.5
 """Spacing of the times at which incidences and occupancies are written."""
@@ -99,6 +108,9 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
     ResistimeError
         If something in it cannot be done as asked.
     """
+    if run.trial is not None:
+        _execute_trial(run, run.trial, place, config, overrides, scenario)
+        return
     start = time.perf_counter()
     published = _read_published(run)
     cohort = simulate_cohort(
@@ -122,12 +134,83 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
     print(_summary(run, tables, place, len(pictures), time.perf_counter() - start))
 
 
+def _execute_trial(
+    run: Run, plan: TrialPlan, place: Path, config: Any, overrides: list[str], scenario: str
+) -> None:
+    """Conduct the replicates of a trial and leave their operating characteristics."""
+    from analysis.operating import comparison_table, summarise
+
+    start = time.perf_counter()
+    done = conduct_trials(plan, run.n_replicates, run.n_workers, _progress("trials"))
+    total = time.perf_counter() - start
+    operating = summarise(done.cuts, plan.alpha)
+    tables = {
+        "operating.csv": operating,
+        "comparisons.parquet": comparison_table(done.cuts),
+    }
+    for name, table in tables.items():
+        _write_table(place / name, table)
+    seconds = {
+        "simulate": done.simulate_seconds,
+        "analyse": done.analyse_seconds,
+        "total": total,
+    }
+    record = _provenance(run, config, overrides, scenario, seconds)
+    record["n_replicates"] = run.n_replicates
+    record["alpha"] = plan.alpha
+    busy = done.simulate_seconds + done.analyse_seconds
+    record["replicates_per_second"] = round(run.n_replicates / busy, 1)
+    write_json(place / "provenance.json", record)
+    pictures = []
+    if run.analysis.figures:
+        from figures.run import draw_run
+
+        _remove_stale(place, tables)
+        pictures = draw_run(place, progress=_progress("figures"))
+    print(_trial_summary(run, plan, operating, place, len(pictures), total))
+
+
+def _trial_summary(
+    run: Run, plan: TrialPlan, operating: pd.DataFrame, place: Path, pictures: int, seconds: float
+) -> str:
+    """Power of every comparison with its Monte Carlo error, and when the cuts were."""
+    lines = []
+    for cut in plan.cuts:
+        own = operating[operating["cut"] == cut].set_index(["arm", "endpoint", "method", "measure"])
+        estimate, error = own["estimate"], own["mc_error"]
+        nothing = ("", "", "")
+        reached = estimate[(*nothing, "target_reached")]
+        events = ", ".join(
+            f"{estimate['', endpoint, '', 'events']:.1f} {endpoint.upper()} events"
+            for endpoint in plan.endpoints
+        )
+        lines.append(
+            f"{cut}: month {estimate[(*nothing, 'date')]:.1f}, {events}, "
+            f"target reached in {100 * reached:.1f} % of replicates"
+        )
+        for arm in plan.design.arms[1:]:
+            for endpoint in plan.endpoints:
+                for method in plan.comparisons:
+                    key = (arm.strategy, endpoint, method, "power")
+                    lines.append(
+                        f"  {run.labels[arm.strategy]}, {endpoint.upper()}, {method}: "
+                        f"power {estimate[key]:.4f} (Monte Carlo error {error[key]:.4f})"
+                    )
+    lines += [
+        f"\n{run.n_replicates} simulated trials of {plan.design.n_patients} patients, "
+        f"seed {run.seed}; one-sided level {plan.alpha:g}.",
+        "For research and teaching, not for treating patients.",
+        f"2 tables and {pictures} figures in {place} ({seconds:.1f} s)",
+    ]
+    return "\n".join(lines)
+
+
 def _remove_stale(place: Path, tables: Collection[str]) -> None:
     """Remove what an earlier run left in the same folder and this one does not make."""
-    for name in ("targets.csv", "published.csv", "patients.parquet"):
+    for name in TABLES:
         if name not in tables:
             (place / name).unlink(missing_ok=True)
-    for figure in ("km_*", "incidence", "occupancy", "definitions", "targets"):
+    for figure in ("km_*", "incidence", "occupancy", "definitions", "targets", "operating"):
         for picture in (*place.glob(f"{figure}.png"), *place.glob(f"{figure}.svg")):
             picture.unlink()
 

@@ -19,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sim.combination import find_rule
+from sim.cut import CutRule
 from sim.definitions import KINDS, Definition
 from sim.errors import ScenarioError, unknown_name
 from sim.hazard import Clock, PiecewiseClock, WeibullClock
+from sim.plan import TrialPlan
 from sim.scenario import (
     Activity,
     Agent,
@@ -41,6 +43,7 @@ from sim.schema import (
     AnalysisConfig,
     AssessmentConfig,
     CourseConfig,
+    CutConfig,
     DefinitionConfig,
     PopulationConfig,
     ReferenceConfig,
@@ -48,7 +51,10 @@ from sim.schema import (
     StrategyConfig,
     TargetConfig,
     ToxicityConfig,
+    TrialConfig,
 )
+from sim.trial import ENDPOINTS as TRIAL_ENDPOINTS
+from sim.trial import Accrual, Arm, TrialDesign
 
 __all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
 
@@ -92,6 +98,10 @@ class Run:
     labels: Mapping[str, str]
     """Label of each strategy, mechanism, agent and stratum by name."""
     claims: tuple[Claim, ...]
+    n_replicates: int
+    n_workers: int
+    trial: TrialPlan | None
+    """A trial to conduct; None for a cohort."""
 
 
 def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
@@ -139,6 +149,9 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
         reference=whole.reference,
         labels=_labels(whole),
         claims=_claims_in_use(whole, overrides),
+        n_replicates=whole.n_replicates,
+        n_workers=whole.n_workers,
+        trial=None if whole.trial is None else _trial(whole.trial, whole, scenario),
     )
 
 
@@ -480,6 +493,65 @@ def _definition(name: str, config: DefinitionConfig) -> Definition:
     _one_of(f"{path}.early_responder", config.early_responder, EARLY_RESPONDER)
     same = [item.name for item in fields(Definition) if item.name != "name"]
     return _at(path, Definition, name=name, **{key: getattr(config, key) for key in same})
+
+
+def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPlan:
+    for name in config.arms:
+        if name not in whole.strategies:
+            raise unknown_name("trial.arms", "strategy", name, whole.strategies)
+    weights = config.weights or [1] * len(config.arms)
+    if len(weights) != len(config.arms) or len(set(config.arms)) != len(config.arms):
+        raise ScenarioError(
+            f"trial.weights must hold one number for each of {len(config.arms)} different arms, "
+            f"got {len(weights)}"
+        )
+    arms = tuple(Arm(name, weight) for name, weight in zip(config.arms, weights, strict=True))
+    accrual = _at(
+        "trial.accrual",
+        Accrual,
+        duration=config.accrual.duration,
+        starts=np.array(config.accrual.starts) if config.accrual.rates else None,
+        rates=np.array(config.accrual.rates) if config.accrual.rates else None,
+    )
+    design = _at(
+        "trial",
+        TrialDesign,
+        n_patients=config.n_patients,
+        arms=arms,
+        accrual=accrual,
+        block_size=config.block_size or 2 * sum(weights),
+        stratified=config.stratified,
+        dropout=config.dropout,
+    )
+    if not config.cuts:
+        raise ScenarioError("trial.cuts: at least one is needed")
+    for i, endpoint in enumerate(config.endpoints):
+        _one_of(f"trial.endpoints[{i}]", endpoint, TRIAL_ENDPOINTS)
+    if not config.endpoints or not config.comparisons:
+        raise ScenarioError("trial.endpoints and trial.comparisons must each name at least one")
+    return TrialPlan(
+        scenario=scenario,
+        design=design,
+        cuts={name: _cut_rule(f"trial.cuts.{name}", cut) for name, cut in config.cuts.items()},
+        endpoints=tuple(config.endpoints),
+        comparisons=tuple(name.replace(" ", "") for name in config.comparisons),
+        alpha=config.alpha,
+        horizon=min(config.horizon, 1000.0),
+        seed=whole.seed,
+    )
+
+
+def _cut_rule(path: str, config: CutConfig) -> CutRule:
+    _one_of(f"{path}.endpoint", config.endpoint, TRIAL_ENDPOINTS)
+    return _at(
+        path,
+        CutRule,
+        endpoint=config.endpoint,
+        events=config.events,
+        month=config.date,
+        follow_up=config.follow_up,
+        last=_one_of(f"{path}.rule", config.rule, ("first", "last")) == "last",
+    )
 
 
 def _check_analysis(whole: RunConfig) -> None:

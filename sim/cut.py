@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.assessment import TICK, last_scan
+from sim.errors import ScenarioError
 from sim.trial import NEVER_TICK, Followed, TrialBlock, to_ticks
 
-__all__ = ["DataCut", "cut_at", "cut_by_events", "cut_by_follow_up", "event_date"]
+__all__ = ["CutRule", "DataCut", "cut_at", "event_date"]
 
 TickArray = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
@@ -38,6 +39,53 @@ class DataCut:
     """Whether it ended with the event, (R, N)."""
 
 
+@dataclass(frozen=True, slots=True)
+class CutRule:
+    """When a trial is cut: at the first, or the last, of the conditions given."""
+
+    endpoint: str
+    """Whose events are counted."""
+
+    events: int | None = None
+    """Events in all arms together."""
+
+    month: float | None = None
+    """Months since the start of accrual."""
+
+    follow_up: float | None = None
+    """Months since the last patient entered."""
+
+    last: bool = False
+    """Whether all conditions must be met, and not one."""
+
+    def __post_init__(self) -> None:
+        given = (self.events, self.month, self.follow_up)
+        if all(value is None for value in given):
+            raise ScenarioError("events, date or follow_up must be given")
+        if self.events is not None and self.events < 1:
+            raise ScenarioError(f"events must be at least 1, got {self.events}")
+        for name, value in (("date", self.month), ("follow_up", self.follow_up)):
+            if value is not None and not 0.0 <= value < 1000.0:
+                raise ScenarioError(f"{name} must be at least 0 and below 1000, got {value:g}")
+
+    def date(self, block: TrialBlock) -> tuple[TickArray, BoolArray]:
+        """Date of the cut in each replicate, and whether the target of events was met.
+
+        An event target that is never met puts the cut at the last observation.
+        """
+        met = np.ones(len(block.entry), dtype=bool)
+        dates = []
+        if self.events is not None:
+            date, met = event_date(block, block.endpoints[self.endpoint], self.events)
+            dates.append(date)
+        if self.month is not None:
+            dates.append(np.full(len(met), round(self.month / TICK), dtype=np.uint32))
+        if self.follow_up is not None:
+            dates.append(block.entry.max(axis=1) + np.uint32(round(self.follow_up / TICK)))
+        chosen = np.maximum.reduce(dates) if self.last else np.minimum.reduce(dates)
+        return chosen, met
+
+
 def last_observation(block: TrialBlock, followed: Followed) -> TickArray:
     """Date after which nothing more can be learnt, (R,)."""
     return (block.entry + followed.tick).max(axis=1)
@@ -55,34 +103,6 @@ def event_date(block: TrialBlock, followed: Followed, n_events: int) -> tuple[Ti
     if reached.all():
         return found, reached
     return np.where(reached, found, last_observation(block, followed)), reached
-
-
-def cut_by_events(block: TrialBlock, counted: str, n_events: int, endpoint: str) -> DataCut:
-    """Cut at the n-th event of one endpoint, for the analysis of the same or another.
-
-    Parameters
-    ----------
-    block : TrialBlock
-        Some replicates.
-    counted : str
-        The endpoint whose events are counted.
-    n_events : int
-        How many.
-    endpoint : str
-        The endpoint that is analysed.
-
-    Returns
-    -------
-    DataCut
-    """
-    date, reached = event_date(block, block.endpoints[counted], n_events)
-    return cut_at(block, endpoint, date, reached)
-
-
-def cut_by_follow_up(block: TrialBlock, tick: int, endpoint: str) -> DataCut:
-    """Cut when the last patient has been in the trial for `tick` ticks."""
-    date = block.entry.max(axis=1) + np.uint32(tick)
-    return cut_at(block, endpoint, date, np.ones(len(date), dtype=bool))
 
 
 def cut_at(block: TrialBlock, endpoint: str, date: TickArray, reached: BoolArray) -> DataCut:

@@ -327,12 +327,63 @@ class AnalysisConfig:
 
 
 @dataclass
+class AccrualConfig:
+    """When patients enter: uniformly over a duration, or at piecewise-constant rates."""
+
+    duration: float = not_negative(0.0)
+    starts: list[float] = not_negative([])
+    rates: list[float] = not_negative([])
+
+
+@dataclass
+class CutConfig:
+    """When the data are cut: the first (or last) of the conditions that are given."""
+
+    endpoint: str = "pfs"
+    """Whose events are counted."""
+    events: int | None = None
+    date: float | None = None
+    """Months since the start of accrual."""
+    follow_up: float | None = None
+    """Months since the last patient entered."""
+    rule: str = "first"
+    """`first` or `last` of several conditions."""
+
+
+@dataclass
+class TrialConfig:
+    """How a trial is run and analysed."""
+
+    label: str = ""
+    n_patients: int = positive()
+    arms: list[str] = field(default_factory=list)
+    """Strategies, the control first."""
+    weights: list[int] = positive([])
+    """Of the arms in the allocation; empty is equal."""
+    accrual: AccrualConfig = field(default_factory=AccrualConfig)
+    block_size: int = not_negative(0)
+    """Of permuted blocks; 0 is twice the sum of the weights."""
+    stratified: bool = False
+    dropout: float = not_negative(0.0)
+    cuts: dict[str, CutConfig] = field(default_factory=dict)
+    endpoints: list[str] = field(default_factory=lambda: ["pfs"])
+    comparisons: list[str] = field(default_factory=lambda: ["logrank"])
+    alpha: float = chance(0.025)
+    """One-sided."""
+    horizon: float = positive(240.0)
+    """Months after entry beyond which nobody is followed."""
+
+
+@dataclass
 class RunConfig:
     """The whole configuration of a run."""
 
     description: str = ""
     seed: int = not_negative(1)
+    n_replicates: int = positive(1000)
+    n_workers: int = positive(1)
     cohort: CohortConfig = field(default_factory=CohortConfig)
+    trial: TrialConfig | None = None
     backbone: str = ""
     population: PopulationConfig = field(default_factory=PopulationConfig)
     agents: dict[str, AgentConfig] = field(default_factory=dict)

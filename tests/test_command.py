@@ -95,6 +95,22 @@ def test_patients_are_written_when_asked_for(tmp_path):
     assert len(pd.read_parquet(tmp_path / "patients.parquet")) == 600
 
 
+def test_a_trial_leaves_its_operating_characteristics(tmp_path):
+    done = resistime(
+        "scenario=delayed_effect", "n_replicates=200", "n_workers=2", f"hydra.run.dir={tmp_path}"
+    )
+    assert done.returncode == 0, done.stderr
+    operating = pd.read_csv(tmp_path / "operating.csv")
+    power = operating[operating["measure"] == "power"].iloc[0]
+    assert abs(power["estimate"] - 0.877) < 4.0 * power["mc_error"] + 0.001
+    assert len(pd.read_parquet(tmp_path / "comparisons.parquet")) == 200
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert set(record["seconds"]) == {"simulate", "analyse", "total"}
+    assert record["replicates_per_second"] > 0
+    assert (tmp_path / "operating.png").exists()
+    assert "Monte Carlo error" in done.stdout
+
+
 def test_help_reads_like_a_page_and_cfg_runs_nothing(tmp_path):
     page = resistime("--help", cwd=tmp_path)
     assert page.returncode == 0

@@ -11,7 +11,21 @@ import sim
 
 ROOT = Path(sim.__file__).parents[1]
 HEAVY = ("scipy", "pandas", "lifelines", "matplotlib", "omegaconf", "hydra", "pyarrow", "tqdm")
-COMMANDS = {"command.py", "complaint.py", "provenance.py", "__main__.py"}
+COMMANDS = {
+    "analyse_command.py",
+    "command.py",
+    "complaint.py",
+    "conduct.py",
+    "provenance.py",
+    "__main__.py",
+}
+    "analyse_command.py",
+    "command.py",
+    "complaint.py",
+    "provenance.py",
+    "__main__.py",
+    "conduct.py",
+}
 GATE = {"config.py", "schema.py"}
 
 

@@ -5,11 +5,10 @@ import pytest
 from hydra import compose, initialize_config_module
 from scipy import stats
 
-from sim import simulate_cohort
 from sim.assessment import TICK
 from sim.command import register_schema
 from sim.config import read_run
-from sim.cut import cut_at, cut_by_events, cut_by_follow_up
+from sim.cut import CutRule, cut_at
 from sim.errors import ScenarioError
 from sim.randomness import BLOCK, Streams
 from sim.trial import Accrual, Arm, TrialDesign, allocate, blocks_of, simulate_block
@@ -37,6 +36,10 @@ def whole():
 def design(*arms, n=200, accrual=UNIFORM, block=4, **options):
     weights = [arm if isinstance(arm, Arm) else Arm(arm) for arm in arms]
     return TrialDesign(n, tuple(weights), accrual, block, **options)
+
+
+def cut_by_events(block, counted, n_events, endpoint):
+    return cut_at(block, endpoint, *CutRule(counted, events=n_events).date(block))
 
 
 def simulate(scenario, design, block=0, endpoints=("pfs", "os"), horizon=200.0):
@@ -170,7 +173,7 @@ def test_a_target_that_is_never_reached_cuts_at_the_last_observation(delayed):
 def test_a_cut_by_follow_up_waits_for_the_last_patient(delayed):
     block = simulate(delayed, design("control", "experimental", n=100), endpoints=("pfs",))
     months = 6
-    cut = cut_by_follow_up(block, round(months / TICK), "pfs")
+    cut = cut_at(block, "pfs", *CutRule("pfs", follow_up=months).date(block))
     assert np.array_equal(cut.date - block.entry.max(axis=1), np.full(BLOCK, months * 2**20))
     assert np.all(cut.tick > 0)
 

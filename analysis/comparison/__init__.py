@@ -1,0 +1,1 @@
+"""Comparisons of two arms, over all replicates at once."""

@@ -1,0 +1,73 @@
+"""Power of each comparison of a trial, with its Monte Carlo error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from figures.shared import BLUE, DARK_GREY
+
+__all__ = ["NAMES", "NOTE", "draw_power", "power_rows"]
+
+NOTE = (
+    "Bars: power within 1.96 Monte Carlo errors; where arms do not differ it is the type I error."
+)
+NAMES = 3.6
+"""Inches left of the axis for the names of the comparisons."""
+
+
+def power_rows(operating: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Power by cut, in the order of the file."""
+    power = operating[operating["measure"] == "power"]
+    return [(str(cut), rows) for cut, rows in power.groupby("cut", sort=False)]
+
+
+def draw_power(
+    ax: Axes, rows: pd.DataFrame, labels: Mapping[str, str], alpha: float, title: str
+) -> Axes:
+    """Draw the power of the comparisons at one cut as dots with error bars.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw. Names hang out to the left.
+    rows : DataFrame
+        arm, endpoint, method, estimate, mc_error, from the top down.
+    labels : mapping
+        Label of each arm.
+    alpha : float
+        One-sided level, marked by a line.
+    title : str
+        Name of the cut.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The one given.
+    """
+    place = list(range(len(rows)))
+    several = rows["arm"].nunique() > 1
+    names = [
+        f"{labels.get(row.arm, row.arm) + ', ' if several else ''}{row.endpoint.upper()}, "
+        f"{str(row.method).replace('_', ' ')}"
+        for row in rows.itertuples(index=False)
+    ]
+    ax.axvline(alpha, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
+    ax.errorbar(
+        rows["estimate"], place, xerr=1.96 * rows["mc_error"], fmt="o", color=BLUE, markersize=4,
+        elinewidth=1.2, capsize=2.0,
+    )  # fmt: skip
+    for y, row in zip(place, rows.itertuples(index=False), strict=True):
+        ax.text(
+            1.02, y, f"{100.0 * row.estimate:.1f} %", va="center_baseline",
+            transform=ax.get_yaxis_transform(),
+        )  # fmt: skip
+    ax.set_yticks(place, names)
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlim(0.0, 1.0)
+    ax.set_xlabel("Power")
+    ax.set_title(title, loc="left", weight="bold")
+    return ax
