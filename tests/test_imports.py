@@ -19,13 +19,6 @@ COMMANDS = {
     "provenance.py",
     "__main__.py",
 }
-    "analyse_command.py",
-    "command.py",
-    "complaint.py",
-    "provenance.py",
-    "__main__.py",
-    "conduct.py",
-}
 GATE = {"config.py", "schema.py"}
 
 
