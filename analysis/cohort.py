@@ -39,6 +39,9 @@ ENDPOINTS = ("pfs", "os", "duration_of_response", "acquired_resistance")
 STATES = (
     "durable_benefit", "response", "control", "undetected_resistance", "progressed", "dead",
 )  # fmt: skip
+CURVE_COLUMNS = [
+    "arm", "endpoint", "time", "survival", "lower", "upper", "at_risk", "events", "censored",
+]  # fmt: skip
 LATENT = ("primary", "acquired", "none")
 
 
@@ -124,7 +127,9 @@ def estimate_curves(
         table.insert(1, "endpoint", endpoint)
         curves.append(table)
         rows += _curve_summary(curve, cohort.strategies[s], endpoint, rates)
-    return pd.concat(curves, ignore_index=True), pd.DataFrame(rows)
+    columns = ["arm", "endpoint", "measure", "estimate", "lower", "upper", "standard_error", "n"]
+    every = pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=CURVE_COLUMNS)
+    return every, pd.DataFrame(rows, columns=columns)
 
 
 def _curve_summary(

@@ -114,7 +114,7 @@ def compare_targets(targets: Sequence[Target], summary: pd.DataFrame) -> pd.Data
     """Hold simulated results against published ones.
 
     z is (simulated - published) over the root of the summed squares of the
-    published standard error and the tolerance. Where none is given, the
+    published standard error, the tolerance and the Monte Carlo error. Where none is given, the
     standard error of a proportion is binomial with the published n, and that
     of a median is that of an exponential sample of that size, ``m / (ln 2 sqrt(n))``.
     Values recalled and not read again get three times the tolerance.
@@ -130,8 +130,8 @@ def compare_targets(targets: Sequence[Target], summary: pd.DataFrame) -> pd.Data
     Returns
     -------
     DataFrame
-        strategy, measure, published, simulated, standard_error, tolerance, z,
-        source, where, checked.
+        strategy, measure, published, simulated, standard_error, tolerance,
+        mc_error, z, source, where, checked.
 
     Raises
     ------
@@ -152,6 +152,8 @@ def compare_targets(targets: Sequence[Target], summary: pd.DataFrame) -> pd.Data
                 f"for '{target.strategy}', got '{target.measure}'"
             )
         simulated = float(found["estimate"].iloc[0])
+        mc_error = float(found["standard_error"].iloc[0])
+        mc_error = mc_error if np.isfinite(mc_error) else 0.0
         error = target.standard_error
         if error is None:
             error = _standard_error(target)
@@ -164,7 +166,9 @@ def compare_targets(targets: Sequence[Target], summary: pd.DataFrame) -> pd.Data
                 "simulated": simulated,
                 "standard_error": error,
                 "tolerance": tolerance,
-                "z": (simulated - target.value) / float(np.hypot(error, tolerance)),
+                "mc_error": mc_error,
+                "z": (simulated - target.value)
+                / float(np.sqrt(error**2 + tolerance**2 + mc_error**2)),
                 "source": target.source,
                 "where": target.where,
                 "checked": target.checked,

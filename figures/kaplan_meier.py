@@ -72,6 +72,14 @@ NOTE = (
     "events: up to it. Pale: fewer than 5 % of the patients, or 10, are left."
 )
 
+ENDPOINT_NOTES = {
+    "acquired_resistance": (
+        " The patients differ between strategies, as primary resistance does, and deaths are "
+        "censored: a difference of curves is no treatment effect; see the incidences."
+    )
+}
+"""What must be said of one endpoint, after `NOTE`."""
+
 ONE_PANEL = 4
 """Strategies that fit in one panel; more are shown by family."""
 

@@ -170,7 +170,8 @@ def _kaplan_meier_page(
     ]  # fmt: skip
     page = Page(
         kaplan_meier.TITLES.get(endpoint, endpoint.replace("_", " ").capitalize()),
-        about.description, sum(heights), about.caption(kaplan_meier.NOTE),
+        about.description, sum(heights),
+        about.caption(kaplan_meier.NOTE + kaplan_meier.ENDPOINT_NOTES.get(endpoint, "")),
     )  # fmt: skip
     counts = curves[["at_risk", "events", "censored"]].to_numpy()
     ticks = kaplan_meier.spread_ticks(

@@ -70,7 +70,7 @@ class Cohort:
     """When it is seen, if the patient lives."""
 
     next_line: NDArray[np.int8]
-    """What is done then; -1 where it is never seen."""
+    """What is done then; -1 where the patient did not live to see it."""
 
     sites: NDArray[np.int16]
     """Number of progressing sites."""

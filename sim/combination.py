@@ -102,7 +102,11 @@ HIGHEST_SINGLE_AGENT = Rule(
     _later,
     comonotone=True,
 )
-"""The better agent alone: largest chance, smallest ratio, ``S = max(S_A, S_B)``."""
+"""The better agent alone: largest chance, smallest ratio, ``S = max(S_A, S_B)``.
+
+The last holds for two times only where each is a function of the shared rank: with depths or
+frailties of their own the later of the two lies above it, and the gate refuses the rule.
+"""
 
 ADDITIVE = Rule("additive", _additive_chance, _additive_ratio, _additive_time)
 """Benefits add up: chances, reductions of hazard, and times beyond the first scan.

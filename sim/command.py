@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+import numpy as np
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -23,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sim.cohort import Cohort, simulate_cohort
-from sim.complaint import explain
+from sim.complaint import explain, explain_yaml
 from sim.conduct import conduct_trials
 from sim.config import Run, read_run
 from sim.errors import ResistimeError
@@ -53,6 +55,9 @@ STATUS_BAD_INPUT = 2
 
 def main() -> None:
     """Run ``resistime`` with the arguments of the command line."""
+    for argument in sys.argv[1:]:
+        if argument.startswith("="):
+            _complain(f"cannot read '{argument}': write path=value, such as cohort.n_patients=5000")
     register_schema()
     # Hydra would otherwise print a traceback of its own and leave with status 1.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -60,8 +65,11 @@ def main() -> None:
         _hydra_main()
     except (HydraException, OmegaConfBaseException) as error:
         _complain(explain(error))
+    except yaml.YAMLError as error:
+        _complain(explain_yaml(error))
     except OSError as error:
-        _complain(f"hydra.run.dir: cannot write '{error.filename}': {error.strerror or error}")
+        place = f" '{error.filename}'" if error.filename else ""
+        _complain(f"hydra.run.dir: cannot write{place}: {error.strerror or error}")
 
 
 def register_schema() -> None:
@@ -228,7 +236,6 @@ def _read_published(run: Run) -> pd.DataFrame | None:
 
 def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
     """Every table of a run by the name of its file."""
-    import numpy as np
     import pandas as pd
 
     from analysis.cohort import (
@@ -327,33 +334,40 @@ def _summary(
 ) -> str:
     """What the terminal shows at the end: one line a strategy, then where the rest is."""
     table = tables["summary.csv"].set_index(["arm", "endpoint", "measure"])["estimate"]
-    month = max(m for m in (*run.analysis.rates, 0.0) if m <= run.analysis.horizon)
-    columns = (
+    months = [m for m in run.analysis.rates if m <= run.analysis.horizon]
+    columns = [
         ("primary", ("latent", "primary_resistance"), 100.0, "%"),
         ("ORR", ("response", "orr"), 100.0, "%"),
         ("PFS", ("pfs", "median"), 1.0, " mo"),
         ("DOR", ("duration_of_response", "median"), 1.0, " mo"),
         ("OS", ("os", "median"), 1.0, " mo"),
-        (f"OS {month:g} mo", ("os", f"rate_{month:g}"), 100.0, "%"),
-    )
+        *((f"OS {m:g} mo", ("os", f"rate_{m:g}"), 100.0, "%") for m in months[-1:]),
+    ]
     width = max(len(strategy.label) for strategy in run.scenario.strategies)
-    head = f"{'':{width}}" + "".join(f"{name:>11}" for name, *_ in columns)
+    head = f"{'':{width}}" + "".join(f"{name:>12}" for name, *_ in columns)
     lines = [head]
     for strategy in run.scenario.strategies:
         cells = []
         for _, key, factor, unit in columns:
             value = table.get((strategy.name, *key))
-            cells.append("-" if value is None else f"{factor * value:.1f}{unit}")
-        lines.append(f"{strategy.label:{width}}" + "".join(f"{cell:>11}" for cell in cells))
+            if value is None or np.isinf(value):
+                cells.append("-" if value is None else "not reached")
+            else:
+                cells.append(f"{factor * value:.1f}{unit}")
+        lines.append(f"{strategy.label:{width}}" + "".join(f"{cell:>12}" for cell in cells))
     counts = claim_counts(run.claims)
     told = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     withdrawn = "  Citations of replaced numbers are withdrawn." if counts["override"] else ""
     if "targets.csv" in tables:
-        z = tables["targets.csv"]["z"]
-        lines.append(
-            f"\n{len(z)} published results: root mean square z {float((z**2).mean()) ** 0.5:.2f}, "
-            f"largest {float(z.abs().max()):.2f} (targets.csv)"
-        )
+        lines.append("")
+        for strategy, rows in tables["targets.csv"].groupby("strategy", sort=False):
+            read = rows.loc[rows["checked"] != "memory", "z"]
+            lines.append(
+                f"{run.labels[str(strategy)]}: {len(read)} published results that were read, "
+                f"root mean square z {float((read**2).mean()) ** 0.5:.2f}, "
+                f"largest {float(read.abs().max()):.2f}; {len(rows) - len(read)} recalled "
+                "(targets.csv)"
+            )
     lines += [
         f"\n{run.n_patients} simulated patients, the same under every strategy; seed {run.seed}. "
         "PFS, DOR and OS are medians; primary is the latent share.",

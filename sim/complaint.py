@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 
+import yaml
 from hydra.errors import OverrideParseException
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -19,7 +22,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_yaml"]
 
 KINDS = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 
@@ -46,10 +49,24 @@ def explain(error: Exception) -> str:
     origin = _origin(error)
     if isinstance(origin, OmegaConfBaseException) and origin.full_key:
         return _bad_entry(_full_path(origin.full_key, text), origin)
+    inside = re.search(r"In '([^']+)'.*?Key '([^']+)' not in '(\w+)'", text, flags=re.DOTALL)
+    if inside:
+        hint = (
+            " Is the line '# @package ...' missing at its top?" if inside[3] == "RunConfig" else ""
+        )
+        return f"{inside[1]}.yaml: no setting named '{inside[2]}'.{hint}"
     unknown = re.search(r"Could not override '([\w.@/]+)'", text)
     if unknown:
         return f"{unknown[1]}: no such setting; resistime --cfg job shows all of them"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def explain_yaml(error: yaml.YAMLError) -> str:
+    """Say in one line where a configuration file cannot be read."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None:
+        return f"a configuration file cannot be read: {' '.join(str(error).split())}"
+    return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -76,10 +93,13 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 
 def _missing_option(group: str, name: str) -> str:
-    folder = files("configs") / group
+    own = [text.partition("=")[2] for text in sys.argv if text.startswith("--config-dir=")]
+    folders = [files("configs") / group, *(Path(place) / group for place in own)]
     known = sorted(
         entry.name.removesuffix(".yaml")
-        for entry in (folder.iterdir() if folder.is_dir() else ())
+        for folder in folders
+        if folder.is_dir()
+        for entry in folder.iterdir()
         if entry.name.endswith(".yaml")
     )
     return f"{group}: no option named '{name}'.{_hint(name, known)}"

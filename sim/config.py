@@ -9,10 +9,10 @@ is withdrawn because the user replaced the number.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
@@ -132,6 +132,7 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
         path = getattr(error, "full_key", None) or "configuration"
         first = str(error).splitlines()[0]
         raise ScenarioError(f"{path}: {first}") from error
+    _check_keys("", OmegaConf.to_container(config), RunConfig)
     if not isinstance(whole, RunConfig):
         raise ScenarioError("the configuration was not composed against the schema of a run")
     _check_ranges("", whole)
@@ -176,6 +177,27 @@ def _check_ranges(path: str, node: Any) -> None:
                 _check_ranges(where, entry)
             elif rule is not None and not _RANGES[rule][0](entry):
                 raise ScenarioError(f"{where} {_RANGES[rule][1]}, got {entry:g}")
+
+
+def _check_keys(path: str, given: Any, schema: Any) -> None:
+    """Refuse keys that ``+`` put where the schema has none."""
+    hints = get_type_hints(schema)
+    for name, value in (given or {}).items():
+        where = f"{path}.{name}" if path else str(name)
+        if name not in hints:
+            raise unknown_name(path or "configuration", "setting", str(name), hints)
+        kind = hints[name]
+        parts = [part for part in (kind, *get_args(kind)) if is_dataclass(part)]
+        if not parts or value is None:
+            continue
+        if isinstance(value, list):
+            for i, entry in enumerate(value):
+                _check_keys(f"{where}[{i}]", entry, parts[0])
+        elif get_origin(kind) is dict:
+            for key, entry in value.items():
+                _check_keys(f"{where}.{key}", entry, parts[0])
+        else:
+            _check_keys(where, value, parts[0])
 
 
 def _entries(path: str, value: Any) -> list[tuple[str, Any]]:
@@ -405,6 +427,9 @@ def _strategy(
                 matched=tuple(dose.matched),
             )
         )
+    _check_schedule(path, doses, agents)
+    if config.rule == "highest_single_agent":
+        _check_ranks(path, doses, agents, population)
     given = [agents[dose.agent] for dose in doses if not dose.at_progression and not dose.matched]
     if not doses:
         raise ScenarioError(f"{path}.doses: an arm needs at least one agent")
@@ -431,6 +456,42 @@ def _strategy(
         sensitivity=config.sensitivity,
         specificity=config.specificity,
     )
+
+
+def _check_schedule(path: str, doses: Sequence[Dose], agents: Mapping[str, Agent]) -> None:
+    """Refuse schedules that the model does not describe."""
+    for dose in doses:
+        agent = agents[dose.agent]
+        if not (agent.checkpoint_inhibitor or agent.activity is not None):
+            continue
+        where = f"{path}.doses.{dose.agent}"
+        what = "a checkpoint inhibitor" if agent.checkpoint_inhibitor else "an agent with activity"
+        if dose.start > 0.0:
+            raise ScenarioError(f"{where}.start must be 0 for {what}, got {dose.start:g}")
+        if dose.at_progression:
+            raise ScenarioError(f"{where}.at_progression must be false for {what}, got true")
+
+
+def _check_ranks(
+    path: str, doses: Sequence[Dose], agents: Mapping[str, Agent], population: Population
+) -> None:
+    """Refuse `highest_single_agent` where benefits are not functions of one rank."""
+    given = [agents[dose.agent] for dose in doses]
+    active = [agent.activity for agent in given if agent.activity is not None]
+    if not active or not any(agent.checkpoint_inhibitor for agent in given):
+        return
+    spread = (
+        population.frailty_sd > 0.0
+        or population.controlled_ratio != 1.0
+        or bool(population.durable_responding.any() or population.durable_controlled.any())
+        or any(a.frailty_sd > 0.0 or a.controlled_ratio != 1.0 for a in active)
+    )
+    if spread:
+        raise ScenarioError(
+            f"{path}.rule must be independent_action, additive or synergy where patients of a "
+            "class differ (frailty_sd, controlled_ratio, durable shares), "
+            "got 'highest_single_agent'"
+        )
 
 
 def _course(config: CourseConfig, population: Population) -> Course:
@@ -561,6 +622,13 @@ def _check_analysis(whole: RunConfig) -> None:
             f"analysis.horizon must be at most cohort.follow_up ({follow_up:g} months), "
             f"got {horizon:g}"
         )
+    if follow_up > 1000.0:
+        raise ScenarioError(f"cohort.follow_up must be at most 1000 months, got {follow_up:g}")
+    if whole.analysis.table_every < 0.25:
+        every = whole.analysis.table_every
+        raise ScenarioError(f"analysis.table_every must be at least 0.25 months, got {every:g}")
+    if not whole.analysis.endpoints:
+        raise ScenarioError(f"analysis.endpoints must name at least one of {', '.join(ENDPOINTS)}")
     for i, endpoint in enumerate(whole.analysis.endpoints):
         _one_of(f"analysis.endpoints[{i}]", endpoint, ENDPOINTS)
     chosen = whole.analysis.reference_strategy
@@ -572,6 +640,11 @@ def _check_analysis(whole: RunConfig) -> None:
         measures += [f"rate_{endpoint}_{month:g}" for month in whole.analysis.rates]
     for i, target in enumerate(whole.targets):
         path = f"targets[{i}]"
+        share = target.measure in ("orr", "bor_pd") or target.measure.startswith("rate_")
+        if share and target.value > 1.0:
+            raise ScenarioError(
+                f"{path}.value must be between 0 and 1 for {target.measure}, got {target.value:g}"
+            )
         if target.strategy not in whole.strategies:
             raise unknown_name(f"{path}.strategy", "strategy", target.strategy, whole.strategies)
         if target.measure not in measures:

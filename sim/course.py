@@ -40,7 +40,7 @@ class Aftermath:
     """What followed resistance, for M patients."""
 
     next_line: NDArray[np.int8]
-    """Code; -1 where progression was never detected."""
+    """Code; -1 where progression was not detected in the patient's life."""
 
     sites: NDArray[np.int16]
     """Number of progressing sites."""
@@ -138,7 +138,8 @@ def follow(
             if agent.checkpoint_inhibitor or not regimen.backbones
         ]
     )
-    return Aftermath(line, sites, last_dose, regained, death)
+    received = np.where(detection < death, line, NO_LINE).astype(np.int8)
+    return Aftermath(received, sites, last_dose, regained, death)
 
 
 def _treatment_ends(
@@ -188,8 +189,11 @@ def _next_line(
     seen = np.isfinite(detection)
     line, ratio, regained = _from_table(patients, stops, benefit, detection, sites, scenario)
     if regimen.later:
-        line, ratio = np.full_like(line, ADDITION), np.ones_like(ratio)
-        regained = _added(patients, regimen, benefit, scenario)
+        # Where the addition undoes nothing, the patient gets what the others would get.
+        added = _added(patients, regimen, benefit, scenario)
+        line = np.where(added > 0.0, ADDITION, line)
+        ratio = np.where(added > 0.0, 1.0, ratio)
+        regained = np.where(added > 0.0, added, regained)
     if course.untreated > 0.0:
         never = draws.uniform("treated_again") < course.untreated
         line = np.where(never, UNTREATED, line)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["citations", "claim_counts", "program_version", "simd_target", "software"]
 
+MISSING = "without source"
+
 LIBRARIES = ("numpy", "scipy", "pandas", "lifelines", "matplotlib", "hydra-core", "omegaconf")
 
 
@@ -49,12 +51,14 @@ def software() -> dict[str, Any]:
 
 
 def claim_counts(claims: Sequence[Claim]) -> dict[str, int]:
-    """How many claims are cited, calibrated, assumed or replaced by the user."""
-    kinds = ("calibrated", "assumption", "override")
+    """How many claims were read in a source, derived from one, recalled, calibrated, and so on."""
+    read = {"verified": "read", "derived": "derived", "memory": "recalled"}
+    own = ("calibrated", "assumption", "override")
     counts = Counter(
-        c.source if c.source in kinds else "cited" if c.source else "without source" for c in claims
+        c.source if c.source in own else read.get(c.checked, "cited") if c.source else MISSING
+        for c in claims
     )
-    return {kind: counts.get(kind, 0) for kind in ("cited", *kinds, "without source")}
+    return {kind: counts.get(kind, 0) for kind in (*read.values(), "cited", *own, MISSING)}
 
 
 def citations(keys: Sequence[str]) -> dict[str, str]:

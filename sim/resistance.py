@@ -600,7 +600,7 @@ def joint_benefit(
             both = (benefit.depth == CONTROLLED) & (own == CONTROLLED)
             lucky = patients.draws.uniform("joint_response", agent.name) < activity.joint_response
             depth = np.where(both & lucky, RESPONDING, depth)
-        joint = np.maximum(regimen.rule.time(benefit.time, time, first_scan), 0.0)
+        joint = regimen.rule.time(benefit.time, time, first_scan)
         benefit = Benefit(
             depth.astype(np.int8),
             benefit.durable,

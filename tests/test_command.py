@@ -136,6 +136,15 @@ BAD = {
     "assessment.schedule=[{every: 6, until: 4}]": "assessment.schedule[0].until must be inf, as the last phase never ends, got 4",
     "~strategies.anti_pd1.doses.anti_pd1": "strategies.anti_pd1.doses: an arm needs at least one agent",
     "+strategies.anti_pd1.doses.anti_vegf.stop=24": "strategies.anti_pd1.doses.anti_vegf: an entry of this kind cannot be added on the command line",
+    "+cohort.n_patient=9": "cohort: no setting named 'n_patient'. Did you mean 'n_patients'?",
+    "+agents.anti_ctla4.durabilty=0.9": "agents.anti_ctla4: no setting named 'durabilty'. Did you mean 'durability'?",
+    "+foo=1": "configuration: no setting named 'foo'.",
+    "=3": "cannot read '=3': write path=value",
+    "analysis.endpoints=[]": "analysis.endpoints must name at least one of pfs, os,",
+    "analysis.table_every=1e-9": "analysis.table_every must be at least 0.25 months, got 1e-09",
+    "cohort.follow_up=1e9": "cohort.follow_up must be at most 1000 months, got 1e+09",
+    "strategies.anti_pd1.doses.anti_pd1.start=6": "strategies.anti_pd1.doses.anti_pd1.start must be 0 for a checkpoint inhibitor, got 6",
+    "strategies.chemotherapy.doses.platinum_doublet.at_progression=true": "strategies.chemotherapy.doses.platinum_doublet.at_progression must be false for an agent with activity, got true",
     "hydra.run.dir=/dev/null/x": "hydra.run.dir: cannot write '/dev/null/x': Not a directory",
 }  # fmt: skip
 
@@ -153,6 +162,24 @@ def test_bad_input_is_one_line_and_status_2(argument, tmp_path):
     assert lines[0].startswith(f"resistime: {BAD[argument]}"), lines[0]
     assert done.stdout == ""
     assert not (tmp_path / "out" / "curves.csv").exists()
+
+
+def test_mistakes_in_a_users_own_file_are_one_line(tmp_path):
+    folder = tmp_path / "my" / "strategy"
+    folder.mkdir(parents=True)
+    files = {
+        "broken": ("# @package strategies.broken\nlabel: x\ndoses:\n  anti_pd1: {stop: 24.0\n", "line 5"),
+        "typo": ("# @package strategies.typo\nlabel: x\nfamily: y\ndose:\n  anti_pd1: {}\n", "no setting named 'dose'"),
+        "bare": ("label: x\nfamily: y\ndoses:\n  anti_pd1: {}\n", "'# @package ...' missing"),
+    }  # fmt: skip
+    for name, (text, told) in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+        done = resistime(f"--config-dir={tmp_path / 'my'}", f"strategy=[{name}]", cwd=tmp_path)
+        assert done.returncode == 2, done.stderr
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        assert told in done.stderr
+    missing = resistime(f"--config-dir={tmp_path / 'my'}", "strategy=[bear]", cwd=tmp_path)
+    assert "Did you mean 'bare'?" in missing.stderr
 
 
 def test_a_disk_that_fills_leaves_no_half_written_file(tmp_path):
