@@ -233,6 +233,8 @@ def estimate_incidence(cohort: Cohort, grid: FloatArray) -> pd.DataFrame:
                     }
                 )
             )
+    if not tables:
+        return pd.DataFrame(columns=["arm", "cause", "time", "incidence", "standard_error"])
     return pd.concat(tables, ignore_index=True)
 
 

@@ -65,6 +65,9 @@ def main() -> None:
         _hydra_main()
     except (HydraException, OmegaConfBaseException) as error:
         _complain(explain(error))
+    except BrokenPipeError:
+        # Whoever read the output has gone away; the files are written. Nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except yaml.YAMLError as error:
         _complain(explain_yaml(error))
     except OSError as error:

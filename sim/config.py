@@ -175,7 +175,7 @@ def _check_ranges(path: str, node: Any) -> None:
         for where, entry in _entries(place, value):
             if is_dataclass(entry):
                 _check_ranges(where, entry)
-            elif rule is not None and not _RANGES[rule][0](entry):
+            elif rule is not None and entry is not None and not _RANGES[rule][0](entry):
                 raise ScenarioError(f"{where} {_RANGES[rule][1]}, got {entry:g}")
 
 
@@ -322,7 +322,7 @@ def _population(config: PopulationConfig) -> Population:
         prevalence=np.stack(prevalence),
         loading=np.array([m.loading for m in config.mechanisms.values()]),
         acquired_share=np.stack(share),
-        acquired=_clock(config, len(strata)),
+        acquired=_clock(config),
         responding=np.array([v.responding for v in strata.values()]),
         durable_responding=np.array([v.durable_responding for v in strata.values()]),
         durable_controlled=np.array([v.durable_controlled for v in strata.values()]),
@@ -332,17 +332,29 @@ def _population(config: PopulationConfig) -> Population:
     )
 
 
-def _clock(config: PopulationConfig, strata: int) -> Clock:
-    acquired = config.acquired
+def _clock(config: PopulationConfig) -> Clock:
+    acquired, strata = config.acquired, config.strata
+    own = [
+        f"population.strata.{name}.{field}"
+        for name, stratum in strata.items()
+        for field in ("acquired_shape", "acquired_scale")
+        if getattr(stratum, field) is not None
+    ]
     if acquired.rates:
-        rates = np.tile(np.array(acquired.rates), (strata, 1))
+        if own:
+            raise ScenarioError(f"{own[0]} must not be given beside population.acquired.rates")
+        rates = np.tile(np.array(acquired.rates), (len(strata), 1))
         starts = np.array(acquired.starts)
         return _at(
             "population.acquired", PiecewiseClock, starts=starts, rates=rates, start=acquired.start
         )
-    return WeibullClock(
-        np.full(strata, acquired.shape), np.full(strata, acquired.scale), acquired.start
-    )
+    shape = [
+        acquired.shape if s.acquired_shape is None else s.acquired_shape for s in strata.values()
+    ]
+    scale = [
+        acquired.scale if s.acquired_scale is None else s.acquired_scale for s in strata.values()
+    ]
+    return WeibullClock(np.array(shape), np.array(scale), acquired.start)
 
 
 def _toxicity(config: ToxicityConfig) -> ToxicityHazard:

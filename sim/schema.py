@@ -79,6 +79,10 @@ class StratumConfig:
     """Prevalence of each mechanism at baseline."""
     acquired_share: dict[str, float] = chance({})
     """Share of the acquired hazard carried by each mechanism."""
+    acquired_shape: float | None = positive(None)
+    """Weibull shape of the acquired hazard in this stratum, where not the population's."""
+    acquired_scale: float | None = positive(None)
+    """Weibull scale in this stratum, months, where not the population's."""
 
 
 @dataclass

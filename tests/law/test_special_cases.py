@@ -136,6 +136,25 @@ def test_weibull_mechanisms(strategy, ratios):
     assert stats.chi2_contingency(table).pvalue > FALSE_ALARM
 
 
+def test_a_stratum_may_have_a_hazard_of_its_own():
+    simulated = cohort(
+        "strategy=[anti_pd1]", "population.strata.tps_low.acquired_scale=30",
+        "population.strata.tps_low.acquired_shape=1.5",
+    )  # fmt: skip
+    composed = run("strategy=[anti_pd1]")
+    plain = cohort("strategy=[anti_pd1]")
+    low = simulated.stratum[0] == composed.scenario.population.strata.index("tps_low")
+    own, common = simulated.resistance_time[0, 0], plain.resistance_time[0, 0]
+    assert np.array_equal(own[~low], common[~low])
+    # Whoever is still on the drug has used up the same exposure, by the other clock.
+    on_drug = (plain.observed.last_dose[0, 0] > common) & (simulated.observed.last_dose[0, 0] > own)
+    lost = low & on_drug & (common > 0.0) & ~plain.durable[0, 0]
+    assert lost.sum() > 10_000
+    exposure = weibull_hazard(1.08, 14.7, start=0.72).cumulative(common[lost])
+    other = weibull_hazard(1.5, 30.0, start=0.72).cumulative(own[lost])
+    np.testing.assert_allclose(exposure, other, rtol=1e-9)
+
+
 def test_mixture_cure():
     simulated = cohort("scenario=mixture_cure")
     times, cured = simulated.resistance_time[0, 0], simulated.durable[0, 0]
