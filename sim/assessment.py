@@ -13,7 +13,7 @@ tick. Visits are numbered from 0; -1 stands for baseline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -80,6 +80,12 @@ class Calendar:
     missed: NDArray[np.uint16] | None
     """The same for missed scans; None where none is."""
 
+    members: IndexArray | None = None
+    """Columns of the words that belong to these patients; None where all do."""
+
+    def _column(self, patient: IndexArray) -> IndexArray:
+        return patient if self.members is None else self.members[patient]
+
     @property
     def continuous(self) -> bool:
         """Whether there are no visits because everything is seen at once."""
@@ -91,7 +97,7 @@ class Calendar:
         inside = np.clip(visit, 0, last)
         day = self.schedule[inside]
         if self.jitter is not None:
-            day = day + self.days_off[self.jitter[inside, patient]]
+            day = day + self.days_off[self.jitter[inside, self._column(patient)]]
         time = to_tick(day / DAYS_PER_MONTH)
         return np.where(visit > last, np.inf, np.where(visit < 0, 0.0, time))
 
@@ -120,17 +126,16 @@ class Calendar:
         visit = visit.copy()
         waiting = np.flatnonzero((visit >= 0) & (visit < len(self.schedule)))
         while waiting.size:
-            skipped = self.missed[visit[waiting], waiting] < self.missed_below
+            words = self.missed[visit[waiting], self._column(waiting)]
+            skipped = words < self.missed_below
             waiting = waiting[skipped]
             visit[waiting] += step
             waiting = waiting[(visit[waiting] >= 0) & (visit[waiting] < len(self.schedule))]
         return visit
 
     def select(self, index: IndexArray) -> Calendar:
-        """The calendar of the patients at `index`."""
-        jitter = None if self.jitter is None else self.jitter[:, index]
-        missed = None if self.missed is None else self.missed[:, index]
-        return Calendar(self.schedule, self.days_off, self.missed_below, jitter, missed)
+        """The calendar of the patients at `index`; the words are shared, not copied."""
+        return replace(self, members=self._column(index))
 
 
 def scheduled_days(assessment: Assessment, horizon: float) -> NDArray[np.int64]:

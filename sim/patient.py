@@ -163,8 +163,12 @@ def _scale(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> F
         share = population.acquired_share[:, k]
         if not np.any(share > 0.0):
             continue
+        drawn = draws.exponential("acquired_resistance", mechanism)
+        if np.all(share == 1.0):
+            exposure[k] = drawn
+            continue
         with np.errstate(divide="ignore"):
-            exposure[k] = draws.exponential("acquired_resistance", mechanism) / share[stratum]
+            exposure[k] = drawn / share[stratum]
     return exposure
 
 

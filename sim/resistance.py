@@ -182,6 +182,8 @@ def reversed_mechanisms(
     if not agents:
         return undone
     own = np.stack([agent.reversal for agent in agents])
+    if not own.any():
+        return undone
     ranked = regimen.rule.comonotone
     synergy = regimen.rule.scales_exposure and regimen.psi < 1.0
     kept = ranked or synergy or coupling.reversal > 0.0
@@ -229,7 +231,7 @@ def immune_benefit(
     """
     draws, stratum = patients.draws, patients.stratum
     undone = reversed_mechanisms(regimen, population, coupling, draws, len(patients))
-    left = patients.present & ~undone
+    left = patients.present & ~undone if undone.any() else patients.present
     primary = np.logical_or.reduce(left, axis=0)
     responding = ~primary & _below(
         draws, "response", _raised(population.responding, regimen, "response"), stratum
