@@ -33,7 +33,7 @@ from sim.plan import TrialPlan
 from sim.provenance import citations, claim_counts, program_version, software
 from sim.resistance import realised_spearman
 from sim.schema import RunConfig
-from sim.storage import write_json, write_whole
+from sim.storage import write_json, write_text, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,13 +71,17 @@ def main() -> None:
     except yaml.YAMLError as error:
         _complain(explain_yaml(error))
     except OSError as error:
-        place = f" '{error.filename}'" if error.filename else ""
-        _complain(f"hydra.run.dir: cannot write{place}: {error.strerror or error}")
+        _complain(_unwritable(error))
 
 
 def register_schema() -> None:
     """Make the schema known to Hydra under the name that ``run.yaml`` starts from."""
     ConfigStore.instance().store("schema", RunConfig)
+
+
+def _unwritable(error: OSError) -> str:
+    place = f" '{error.filename}'" if error.filename else ""
+    return f"hydra.run.dir: cannot write{place}: {error.strerror or error}"
 
 
 def _complain(message: str) -> None:
@@ -93,9 +97,26 @@ def _hydra_main(config: DictConfig) -> None:
     scenario = context.runtime.choices.get("scenario") or ""
     plain = OmegaConf.to_container(config, resolve=True)
     try:
-        execute(read_run(config, overrides), place, plain, overrides, str(scenario))
+        run = read_run(config, overrides)
+        _keep_configuration(place, config, overrides)
+        execute(run, place, plain, overrides, str(scenario))
     except ResistimeError as error:
         _complain(str(error))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(_unwritable(error))
+
+
+def _keep_configuration(place: Path, config: DictConfig, overrides: list[str]) -> None:
+    """Leave the composed configuration where Hydra users look for it."""
+    folder = place / ".hydra"
+    folder.mkdir(exist_ok=True)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(config))
+    write_text(folder / "overrides.yaml", OmegaConf.to_yaml(overrides))
+    write_text(
+        folder / "hydra.yaml", OmegaConf.to_yaml(OmegaConf.create({"hydra": HydraConfig.get()}))
+    )
 
 
 def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: str) -> None:

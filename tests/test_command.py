@@ -32,7 +32,9 @@ def finished(tmp_path_factory):
 def test_it_leaves_its_tables_figures_and_provenance(finished):
     place, _ = finished
     names = {path.name for path in place.iterdir()}
-    assert TABLES | {"provenance.json"} <= names
+    assert TABLES | {"provenance.json", ".hydra"} <= names
+    kept = {path.name for path in (place / ".hydra").iterdir()}
+    assert kept == {"config.yaml", "overrides.yaml", "hydra.yaml"}
     for figure in ("km_pfs", "km_os", "incidence", "occupancy", "definitions"):
         assert (place / f"{figure}.png").stat().st_size > 10_000
         assert (place / f"{figure}.svg").stat().st_size > 5_000
@@ -190,6 +192,8 @@ def test_a_disk_that_fills_leaves_no_half_written_file(tmp_path):
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "cannot write" in done.stderr
+    # The configuration is larger than the limit: it is not there, rather than there in part.
+    assert not (tmp_path / ".hydra" / "config.yaml").exists()
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".partial")]
     assert not (tmp_path / "curves.csv").exists()
 
