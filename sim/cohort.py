@@ -9,16 +9,16 @@ patients, and the difference in a trial is an estimate of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.assessment import Calendar, Observed, detect_progression, draw_calendar, observe
 from sim.course import follow, regrow
-from sim.patient import Patients, draw_patients
+from sim.patient import Patients
 from sim.randomness import Streams
-from sim.resistance import Regimen, assign_regimens, backbone_rank, joint_benefit, last_doses
+from sim.resistance import Regimen, assign_regimens, draw_ranked_patients, joint_benefit, last_doses
 from sim.scenario import Scenario, Strategy
 
 __all__ = ["Cohort", "simulate_cohort"]
@@ -201,9 +201,7 @@ def simulate_cohort(
 def _simulate_block(
     scenario: Scenario, streams: Streams, follow_up: float
 ) -> tuple[Patients, list[_Path]]:
-    patients = draw_patients(scenario.population, streams)
-    if any(agent.activity is not None for agent in scenario.agents):
-        patients = replace(patients, rank=backbone_rank(patients, scenario))
+    patients = draw_ranked_patients(scenario, streams)
     calendar = draw_calendar(scenario.assessment, patients.draws, follow_up)
     paths = [
         simulate_strategy(scenario, strategy, patients, calendar, follow_up)

@@ -193,11 +193,11 @@ def _execute_trial(
     busy = done.simulate_seconds + done.analyse_seconds
     record["replicates_per_second"] = round(run.n_replicates / busy, 1)
     write_json(place / "provenance.json", record)
+    _remove_stale(place, tables)
     pictures = []
     if run.analysis.figures:
         from figures.run import draw_run
 
-        _remove_stale(place, tables)
         pictures = draw_run(place, progress=_progress("figures"))
     print(_trial_summary(run, plan, operating, place, len(pictures), total))
 

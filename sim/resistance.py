@@ -15,7 +15,7 @@ the two combine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from sim.combination import RULES, Rule, conditional_chances
 from sim.hazard import NEVER, Clock, first_passage, tabled_passage, two_phase_time
-from sim.patient import Draws, Patients, normal_quantile
+from sim.patient import Draws, Patients, draw_patients, normal_quantile
+from sim.randomness import Streams
 from sim.scenario import (
     DAYS_PER_MONTH,
     Activity,
@@ -46,6 +47,7 @@ __all__ = [
     "assign_regimens",
     "backbone_rank",
     "backbone_regimen",
+    "draw_ranked_patients",
     "immune_benefit",
     "joint_benefit",
     "last_doses",
@@ -323,6 +325,13 @@ class _ClassClock:
         return np.where(self.durable, slow, ordinary)
 
 
+Window = tuple[FloatArray, float, FloatArray]
+"""An agent's hazard ratio on each mechanism, and when it begins and stops to act."""
+
+Inverse = Callable[[FloatArray, FloatArray], FloatArray]
+"""From exposures and the agents' ratios to the operational time at which they are used up."""
+
+
 def _acquired(
     patients: Patients,
     regimen: Regimen,
@@ -352,14 +361,16 @@ def _acquired(
         and len(population.strata) == 1
         and all(np.ndim(stop) == 0 for _, _, stop in windows)
     )
-    invert = _shared_path if shared else _own_path
+    if shared:
+        invert = _shared_path(windows, clock, regimen)
+    else:
+        invert = _own_path(windows, clock, regimen, off, factor)
     point = np.full(len(patients), np.inf)
     cause = np.full(len(patients), -1, dtype=np.int8)
     for members, ratios in _alike(windows, len(population.mechanisms)):
         left, first = _smallest(patients.exposure, members)
         left = left if isinstance(speed, float) and speed == 1.0 else left / speed
-        path = _Path([(r, on, end) for r, (_, on, end) in zip(ratios, windows, strict=True)])
-        reached = invert(left, path, clock, regimen, off, factor)
+        reached = invert(left, ratios)
         sooner = reached < point
         point = np.where(sooner, reached, point)
         cause = np.where(sooner, first, cause).astype(np.int8, copy=False)
@@ -370,9 +381,7 @@ def _acquired(
     return time, cause
 
 
-def _alike(
-    windows: Sequence[tuple[FloatArray, float, FloatArray]], count: int
-) -> list[tuple[NDArray[np.intp], FloatArray]]:
+def _alike(windows: Sequence[Window], count: int) -> list[tuple[NDArray[np.intp], FloatArray]]:
     """Mechanisms by the agents' ratios on them: indices, and the ratio of each agent."""
     if not windows:
         return [(np.arange(count), np.empty(0))]
@@ -394,70 +403,66 @@ def _smallest(
     return np.take_along_axis(own, first[None], axis=0)[0], members[first]
 
 
-@dataclass(frozen=True, slots=True)
-class _Path:
-    """Hazard ratios over time: ratio, and when it begins and ends, for each agent."""
-
-    windows: list[tuple[float, float, FloatArray]]
-
-    def rate(
-        self, start: FloatArray, edges: Sequence[tuple[FloatArray, FloatArray]], regimen: Regimen
-    ) -> FloatArray:
-        """Joint ratio in the intervals that begin at `start`."""
-        if not self.windows:
-            return np.ones_like(start)
-        inside = [
-            np.where((begin <= start) & (start < end), ratio, 1.0)
-            for (ratio, _, _), (begin, end) in zip(self.windows, edges, strict=True)
-        ]
-        return regimen.rule.hazard_ratio(inside, regimen.psi)
-
-
-def _shared_path(
-    left: FloatArray,
-    path: _Path,
-    clock: _ClassClock,
+def _joint_ratio(
+    start: FloatArray,
+    ratios: FloatArray,
+    edges: Sequence[tuple[FloatArray, FloatArray]],
     regimen: Regimen,
-    off: FloatArray | None,
-    factor: FloatArray | float,
 ) -> FloatArray:
-    """Operational time at which an exposure is used up, where all patients share one path."""
-    if not path.windows:
-        return left
-    first = np.zeros(1, dtype=np.intp)
-    edges = [
-        tuple(
-            np.minimum(clock.clock.exposure(np.minimum(t, NEVER), first), NEVER) for t in (on, end)
-        )
-        for _, on, end in path.windows
+    """Joint hazard ratio in the intervals that begin at `start`, each agent's in its window."""
+    if not edges:
+        return np.ones_like(start)
+    inside = [
+        np.where((begin <= start) & (start < end), ratio, 1.0)
+        for ratio, (begin, end) in zip(ratios, edges, strict=True)
     ]
-    breaks = np.unique(np.concatenate([edge for pair in edges for edge in pair]))
-    breaks = breaks[(breaks > 0.0) & (breaks < NEVER)]
-    starts = np.concatenate([[0.0], breaks])
-    return tabled_passage(left, breaks, path.rate(starts, edges, regimen))  # type: ignore[arg-type]
+    return regimen.rule.hazard_ratio(inside, regimen.psi)
+
+
+def _shared_path(windows: Sequence[Window], clock: _ClassClock, regimen: Regimen) -> Inverse:
+    """Inversion of the hazard where all patients share one path: by table."""
+    first = np.zeros(1, dtype=np.intp)
+
+    def edge(time: FloatArray | float) -> FloatArray:
+        return np.minimum(clock.clock.exposure(np.minimum(time, NEVER), first), NEVER)
+
+    edges = [(edge(on), edge(end)) for _, on, end in windows]
+    breaks = np.unique(np.concatenate([np.zeros(1), *(e for pair in edges for e in pair)]))
+    starts = breaks[breaks < NEVER]
+
+    def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
+        if not edges:
+            return left
+        return tabled_passage(left, starts[1:], _joint_ratio(starts, ratios, edges, regimen))
+
+    return invert
 
 
 def _own_path(
-    left: FloatArray,
-    path: _Path,
+    windows: Sequence[Window],
     clock: _ClassClock,
     regimen: Regimen,
     off: FloatArray | None,
     factor: FloatArray | float,
-) -> FloatArray:
+) -> Inverse:
     """The same where stops, strata or durability give each patient a path of their own."""
     slowest = None if off is None else clock.exposure(off)
-    edges = [(clock.exposure(on), clock.exposure(end)) for _, on, end in path.windows]
+    edges = [(clock.exposure(on), clock.exposure(end)) for _, on, end in windows]
     breaks = [edge for pair in edges for edge in pair]
     breaks += [slowest] if slowest is not None else []
-    if not breaks:
-        return left
+    table = np.stack(breaks) if breaks else None
 
-    def rate(start: FloatArray) -> FloatArray:
-        value = path.rate(start, edges, regimen)
-        return value if slowest is None else np.where(start >= slowest, value * factor, value)
+    def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
+        if table is None:
+            return left
 
-    return first_passage(left, np.stack(breaks), rate)
+        def rate(start: FloatArray) -> FloatArray:
+            value = _joint_ratio(start, ratios, edges, regimen)
+            return value if slowest is None else np.where(start >= slowest, value * factor, value)
+
+        return first_passage(left, table, rate)
+
+    return invert
 
 
 def _stopping(
@@ -525,6 +530,14 @@ def backbone_rank(patients: Patients, scenario: Scenario) -> FloatArray:
     rank = np.where(primary, share * uniform, share - (1.0 - share) * np.expm1(-first))
     tiny = np.finfo(np.float64).tiny
     return np.asarray(ndtri(np.clip(rank, tiny, 1.0 - 2.0**-53)))
+
+
+def draw_ranked_patients(scenario: Scenario, streams: Streams) -> Patients:
+    """Patients of one block, with their rank where an agent with activity needs it."""
+    patients = draw_patients(scenario.population, streams)
+    if any(agent.activity is not None for agent in scenario.agents):
+        return replace(patients, rank=backbone_rank(patients, scenario))
+    return patients
 
 
 def _active_benefit(
@@ -633,15 +646,11 @@ def realised_spearman(scenario: Scenario, n_patients: int, seed: int) -> dict[st
     """
     from scipy.stats import spearmanr
 
-    from sim.patient import draw_patients
-    from sim.randomness import Streams
-
     given = {dose.agent for strategy in scenario.strategies for dose in strategy.doses}
     active = [a for a in scenario.agents if a.activity is not None and a.name in given]
     if scenario.backbone is None or not active:
         return {}
-    patients = draw_patients(scenario.population, Streams(seed, 0, 1, n_patients))
-    patients = replace(patients, rank=backbone_rank(patients, scenario))
+    patients = draw_ranked_patients(scenario, Streams(seed, 0, 1, n_patients))
     regimen = backbone_regimen(scenario)
     never = [np.asarray(np.inf)]
     immune = immune_benefit(

@@ -15,7 +15,7 @@ ticks of ``2**-20`` month in 32-bit integers, so that ties are exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
@@ -32,9 +32,9 @@ from sim.assessment import (
 from sim.course import follow, regrow
 from sim.errors import ScenarioError
 from sim.hazard import PiecewiseClock
-from sim.patient import Patients, draw_patients
+from sim.patient import Patients
 from sim.randomness import BLOCK, Streams
-from sim.resistance import Regimen, assign_regimens, backbone_rank, joint_benefit, last_doses
+from sim.resistance import Regimen, assign_regimens, draw_ranked_patients, joint_benefit, last_doses
 from sim.scenario import Scenario, Strategy, check_not_negative, check_positive
 
 __all__ = [
@@ -238,9 +238,7 @@ def simulate_block(
     TrialBlock
     """
     streams = Streams(seed, block, BLOCK, design.n_patients)
-    patients = draw_patients(scenario.population, streams)
-    if any(agent.activity is not None for agent in scenario.agents):
-        patients = replace(patients, rank=backbone_rank(patients, scenario))
+    patients = draw_ranked_patients(scenario, streams)
     calendar = draw_calendar(scenario.assessment, patients.draws, horizon)
     stratum = patients.stratum.reshape(BLOCK, design.n_patients)
     arm = allocate(design, streams, stratum)
