@@ -28,9 +28,11 @@ __all__ = [
     "TICK",
     "Calendar",
     "Observed",
+    "broken_off",
     "detect_progression",
     "draw_calendar",
     "first_progression",
+    "first_response",
     "last_scan",
     "observe",
     "to_tick",
@@ -303,17 +305,15 @@ def observe(
     first_pd, rapid, confirmed = first_progression(
         calendar, assessment, draws, depth, progression, detection, symptomatic, last_seen, immune
     )
-    response = _first_response(calendar, assessment, draws, depth, progression, first_pd, last_seen)
+    response = first_response(calendar, assessment, draws, depth, progression, first_pd, last_seen)
     event_time = np.minimum(first_pd, death)
     event = event_time <= end
     pfs_time = np.where(event, event_time, last_scan(calendar, end))
-    if assessment.missed_before_censoring > 0 and not calendar.continuous:
-        before = calendar.last_before(event_time)
-        gap = calendar.scheduled_after(event_time) - before - 1
-        lost = event & (gap >= assessment.missed_before_censoring)
+    broken = broken_off(calendar, assessment, event_time)
+    if broken is not None:
+        lost = event & np.isfinite(broken)
         event &= ~lost
-        gone = np.maximum(calendar.time(before, np.arange(len(death))), TICK)
-        pfs_time = np.where(lost, gone, pfs_time)
+        pfs_time = np.where(lost, broken, pfs_time)
     seen = first_pd <= last_seen
     progression_time = np.where(seen, first_pd, np.inf)
     return Observed(
@@ -346,6 +346,21 @@ def last_scan(calendar: Calendar, end: FloatArray) -> FloatArray:
         return end
     visit = calendar.last_before(end + TICK)
     return np.maximum(calendar.time(visit, np.arange(len(end))), TICK)
+
+
+def broken_off(
+    calendar: Calendar, assessment: Assessment, event_time: FloatArray
+) -> FloatArray | None:
+    """Last scan before an event that too many missed scans precede, ``inf`` where it counts.
+
+    None where the study has no such rule.
+    """
+    if assessment.missed_before_censoring == 0 or calendar.continuous:
+        return None
+    before = calendar.last_before(event_time)
+    gap = calendar.scheduled_after(event_time) - before - 1
+    last = np.maximum(calendar.time(before, np.arange(len(event_time))), TICK)
+    return np.where(gap >= assessment.missed_before_censoring, last, np.inf)
 
 
 def first_progression(
@@ -381,7 +396,7 @@ def first_progression(
     )
 
 
-def _first_response(
+def first_response(
     calendar: Calendar,
     assessment: Assessment,
     draws: Draws,

@@ -14,11 +14,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.assessment import Calendar, Observed, detect_progression, draw_calendar, observe
-from sim.course import follow, regrow
+from sim.assessment import Calendar, Observed, draw_calendar
+from sim.outcome import Outcome
 from sim.patient import Patients
 from sim.randomness import Streams
-from sim.resistance import Regimen, assign_regimens, draw_ranked_patients, joint_benefit, last_doses
+from sim.resistance import Regimen, assign_regimens, draw_ranked_patients
 from sim.scenario import Scenario, Strategy
 
 __all__ = ["Cohort", "simulate_cohort"]
@@ -250,34 +250,17 @@ def _simulate_regimen(
     calendar: Calendar,
     follow_up: FloatArray | float,
 ) -> _Path:
-    draws, assessment = patients.draws, scenario.assessment
-    stops = last_doses(regimen, draws)
-    benefit = joint_benefit(patients, regimen, stops, scenario)
-    progression, clock = regrow(patients, regimen, stops, benefit, scenario)
-    detection, symptomatic = detect_progression(calendar, progression, assessment, draws)
-    after = follow(patients, strategy, regimen, stops, benefit, clock, detection, scenario)
-    observed = observe(
-        calendar=calendar,
-        assessment=assessment,
-        draws=draws,
-        follow_up=follow_up,
-        depth=benefit.depth,
-        progression=progression,
-        detection=detection,
-        symptomatic=symptomatic,
-        death=after.death,
-        last_dose=after.last_dose,
-        immune=bool(regimen.backbones),
-    )
+    outcome = Outcome(scenario, strategy, regimen, patients, calendar, lambda: follow_up)
+    benefit, after = outcome.benefit, outcome.aftermath
     return _Path(
         depth=benefit.depth,
         durable=benefit.durable,
         resistance_time=benefit.time,
         cause=benefit.cause,
-        progression_time=progression,
-        detection_time=detection,
+        progression_time=outcome.progression,
+        detection_time=outcome.detection,
         next_line=after.next_line,
         sites=after.sites,
         death_time=after.death,
-        observed=observed,
+        observed=outcome.observed,
     )

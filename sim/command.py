@@ -222,7 +222,7 @@ def _trial_summary(
         )
         for arm in plan.design.arms[1:]:
             for endpoint in plan.endpoints:
-                for method in plan.comparisons:
+                for method in plan.methods(endpoint):
                     key = (arm.strategy, endpoint, method, "power")
                     lines.append(
                         f"  {run.labels[arm.strategy]}, {endpoint.upper()}, {method}: "

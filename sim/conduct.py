@@ -17,11 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.assessment import TICK
-from sim.cut import cut_at
+from sim.cut import DataCut
+from sim.endpoint.by_name import ENDPOINTS
+from sim.endpoint.endpoint import RATE, Known
+from sim.outcome import to_months
 from sim.plan import TrialPlan
 from sim.trial import TrialBlock, blocks_of, simulate_block
 
 if TYPE_CHECKING:
+    from analysis.comparison.by_name import NamedComparison
+    from analysis.comparison.result import Comparison
     from analysis.operating import CutResults
 
 __all__ = ["Conducted", "conduct_trials"]
@@ -113,14 +118,13 @@ def conduct_blocks(plan: TrialPlan, blocks: Sequence[int]) -> tuple[Columns, flo
     from analysis.comparison.by_name import find_comparison
 
     compare = {name: find_comparison("trial.comparisons", name) for name in plan.comparisons}
-    needed = sorted({*plan.endpoints, *(rule.endpoint for rule in plan.cuts.values())})
     found: dict[tuple[str, ...], list[FloatArray]] = {}
     simulating = analysing = 0.0
     for block in blocks:
         begin = time.perf_counter()
         trial = simulate_block(
-            plan.scenario, plan.design, seed=plan.seed, block=block, endpoints=needed,
-            horizon=plan.horizon,
+            plan.scenario, plan.design, seed=plan.seed, block=block, endpoints=plan.simulated,
+            horizon=plan.horizon, definition=plan.definition,
         )  # fmt: skip
         middle = time.perf_counter()
         for key, values in _analyse(plan, trial, compare):
@@ -131,32 +135,57 @@ def conduct_blocks(plan: TrialPlan, blocks: Sequence[int]) -> tuple[Columns, flo
 
 
 def _analyse(
-    plan: TrialPlan, trial: TrialBlock, compare: Mapping[str, Callable[[Any], Any]]
+    plan: TrialPlan, trial: TrialBlock, compare: Mapping[str, NamedComparison]
 ) -> Iterator[tuple[tuple[str, ...], FloatArray]]:
     """Every number of every replicate of a block, by what it is."""
-    from analysis.comparison.risk import Sample, pack
-
     for name, rule in plan.cuts.items():
-        date, reached = rule.date(trial)
-        yield (name, "date"), date.astype(np.float64) * TICK
-        yield (name, "target_reached"), reached.astype(np.float64)
-        yield (name, "enrolled"), (trial.entry <= date[:, None]).sum(axis=1).astype(np.float64)
+        cut = DataCut.by(rule, trial)
+        yield (name, "date"), to_months(cut.date)
+        yield (name, "target_reached"), cut.target_reached.astype(np.float64)
+        yield (name, "enrolled"), _count(cut.entered)
+        if not plan.design.eligibility.everyone:
+            yield (name, "screened"), trial.screened.astype(np.float64)
         for endpoint in plan.endpoints:
-            cut = cut_at(trial, endpoint, date, reached)
-            yield (name, "events", endpoint), cut.event.sum(axis=1).astype(np.float64)
+            known = cut.know(endpoint)
+            yield (name, "events", endpoint), _count(known.event)
             for a, arm in enumerate(plan.design.arms[1:], start=1):
-                tick = cut.tick
-                event = cut.event
-                if len(plan.design.arms) > 2:
-                    member = (trial.arm == 0) | (trial.arm == a)
-                    tick = np.where(member, tick, np.uint32(0))
-                    event = event & member
-                sample = Sample.of(pack(tick, event, trial.arm == a), TICK)
-                for method, function in compare.items():
-                    result = function(sample)
+                for result in _compare(plan, trial, endpoint, known, a, compare):
+                    method, comparison = result
                     for part in ("estimate", "standard_error", "z", "p_value"):
                         key = (name, "method", arm.strategy, endpoint, method, part)
-                        yield key, getattr(result, part)
+                        yield key, getattr(comparison, part)
+
+
+def _count(chosen: NDArray[np.bool_]) -> FloatArray:
+    return np.count_nonzero(chosen, axis=1).astype(np.float64)
+
+
+def _compare(
+    plan: TrialPlan,
+    trial: TrialBlock,
+    endpoint: str,
+    known: Known,
+    arm: int,
+    compare: Mapping[str, NamedComparison],
+) -> Iterator[tuple[str, Comparison]]:
+    """The comparisons of one arm with the control on one endpoint."""
+    from analysis.comparison.by_name import Evidence
+    from analysis.comparison.response_rate import response_rate_of_patients
+
+    tick, event = known.tick, known.event
+    if len(plan.design.arms) > 2:
+        # The other arms count for nobody here.
+        member = (trial.arm == 0) | (trial.arm == arm)
+        tick = np.where(member, tick, np.uint32(0))
+        event = event & member
+    experimental = trial.arm == arm
+    if ENDPOINTS[endpoint].kind == RATE:
+        (method,) = plan.methods(endpoint)
+        yield method, response_rate_of_patients(event, experimental, tick > 0)
+        return
+    evidence = Evidence(tick, event, experimental, trial.stratum, TICK)
+    for method, named in compare.items():
+        yield method, named(evidence)
 
 
 def _by_cut(plan: TrialPlan, columns: Columns) -> dict[str, CutResults]:
@@ -166,12 +195,8 @@ def _by_cut(plan: TrialPlan, columns: Columns) -> dict[str, CutResults]:
     cuts = {}
     for name in plan.cuts:
         methods = {
-            (arm.strategy, endpoint, method): MethodResults(
-                *(columns[name, "method", arm.strategy, endpoint, method, part] for part in parts)
-            )
-            for arm in plan.design.arms[1:]
-            for endpoint in plan.endpoints
-            for method in plan.comparisons
+            key: MethodResults(*(columns[(name, "method", *key, part)] for part in parts))
+            for key in plan.compared
         }
         cuts[name] = CutResults(
             date=columns[name, "date"],

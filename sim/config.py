@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sim.combination import find_rule
-from sim.cut import CutRule
+from sim.cut import Condition, CutRule
 from sim.definitions import KINDS, Definition
+from sim.endpoint.by_name import ENDPOINTS as TRIAL_ENDPOINTS
 from sim.errors import ScenarioError, unknown_name
 from sim.hazard import Clock, PiecewiseClock, WeibullClock
 from sim.plan import TrialPlan
@@ -45,6 +46,7 @@ from sim.schema import (
     CourseConfig,
     CutConfig,
     DefinitionConfig,
+    EligibilityConfig,
     PopulationConfig,
     ReferenceConfig,
     RunConfig,
@@ -53,8 +55,7 @@ from sim.schema import (
     ToxicityConfig,
     TrialConfig,
 )
-from sim.trial import ENDPOINTS as TRIAL_ENDPOINTS
-from sim.trial import Accrual, Arm, TrialDesign
+from sim.trial import Accrual, Arm, Eligibility, TrialDesign
 
 __all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
 
@@ -68,6 +69,8 @@ Built = TypeVar("Built")
 COMPARTMENTS = ("intrinsic", "extrinsic")
 EARLY_RESPONDER = ("primary", "acquired", "gap")
 ENDPOINTS = ("pfs", "os", "duration_of_response", "acquired_resistance")
+COUNTED = tuple(name for name, endpoint in TRIAL_ENDPOINTS.items() if endpoint.counted)
+"""Endpoints whose events a data cut can wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -585,6 +588,7 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
         duration=config.accrual.duration,
         starts=np.array(config.accrual.starts) if config.accrual.rates else None,
         rates=np.array(config.accrual.rates) if config.accrual.rates else None,
+        of_screened=config.accrual.of_screened,
     )
     design = _at(
         "trial",
@@ -595,6 +599,7 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
         block_size=config.block_size or 2 * sum(weights),
         stratified=config.stratified,
         dropout=config.dropout,
+        eligibility=_eligibility(config.eligibility, scenario.population),
     )
     if not config.cuts:
         raise ScenarioError("trial.cuts: at least one is needed")
@@ -602,28 +607,113 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
         _one_of(f"trial.endpoints[{i}]", endpoint, TRIAL_ENDPOINTS)
     if not config.endpoints or not config.comparisons:
         raise ScenarioError("trial.endpoints and trial.comparisons must each name at least one")
+    _check_immune(config, scenario)
     return TrialPlan(
         scenario=scenario,
         design=design,
-        cuts={name: _cut_rule(f"trial.cuts.{name}", cut) for name, cut in config.cuts.items()},
+        cuts={
+            name: _cut_rule(f"trial.cuts.{name}", cut, scenario.population)
+            for name, cut in config.cuts.items()
+        },
         endpoints=tuple(config.endpoints),
         comparisons=tuple(name.replace(" ", "") for name in config.comparisons),
         alpha=config.alpha,
         horizon=min(config.horizon, 1000.0),
         seed=whole.seed,
+        definition=_trial_definition(config, whole),
     )
 
 
-def _cut_rule(path: str, config: CutConfig) -> CutRule:
-    _one_of(f"{path}.endpoint", config.endpoint, TRIAL_ENDPOINTS)
+def _eligibility(config: EligibilityConfig, population: Population) -> Eligibility:
+    path = "trial.eligibility"
+    for i, name in enumerate(config.strata):
+        if name not in population.strata:
+            raise unknown_name(f"{path}.strata[{i}]", "stratum", name, population.strata)
+    for kind in ("positive", "negative"):
+        for i, name in enumerate(getattr(config, kind)):
+            if name not in population.mechanisms:
+                where = f"{path}.{kind}[{i}]"
+                raise unknown_name(where, "mechanism", name, population.mechanisms)
     return _at(
         path,
-        CutRule,
-        endpoint=config.endpoint,
-        events=config.events,
-        month=config.date,
-        follow_up=config.follow_up,
-        last=_one_of(f"{path}.rule", config.rule, ("first", "last")) == "last",
+        Eligibility,
+        strata=tuple(config.strata),
+        positive=tuple(config.positive),
+        negative=tuple(config.negative),
+        sensitivity=config.sensitivity,
+        specificity=config.specificity,
+    )
+
+
+def _check_immune(config: TrialConfig, scenario: Scenario) -> None:
+    """Refuse endpoints about resistance to an ICI where an arm holds none."""
+    for i, endpoint in enumerate(config.endpoints):
+        if not TRIAL_ENDPOINTS[endpoint].immune:
+            continue
+        for strategy in scenario.strategies:
+            if strategy.name in config.arms and not any(
+                scenario.agent(dose.agent).checkpoint_inhibitor for dose in strategy.doses
+            ):
+                raise ScenarioError(
+                    f"trial.endpoints[{i}]: {endpoint} has no meaning in an arm without a "
+                    f"checkpoint inhibitor, got arm '{strategy.name}'"
+                )
+
+
+def _trial_definition(config: TrialConfig, whole: RunConfig) -> Definition | None:
+    name = config.definition or next(iter(whole.definitions), "")
+    if config.definition and name not in whole.definitions:
+        raise unknown_name("trial.definition", "definition", name, whole.definitions)
+    if any(TRIAL_ENDPOINTS[endpoint].immune for endpoint in config.endpoints) and not name:
+        raise ScenarioError(
+            "trial.definition must name one of definitions, as acquired_resistance asks for one, "
+            "and there is none"
+        )
+    return _definition(name, whole.definitions[name]) if name else None
+
+
+def _cut_rule(path: str, config: CutConfig, population: Population) -> CutRule:
+    whole = [
+        _condition(path, population, config.endpoint, **{kind: getattr(config, kind)})
+        for kind in ("events", "date", "follow_up")
+        if getattr(config, kind) is not None
+    ]
+    strata = [
+        _condition(f"{path}.stratum_events", population, config.endpoint, events=n, stratum=name)
+        for name, n in config.stratum_events.items()
+    ]
+    also = [
+        _condition(
+            f"{path}.also[{i}]", population, more.endpoint, events=more.events,
+            stratum=more.stratum, date=more.date, follow_up=more.follow_up,
+        )
+        for i, more in enumerate(config.also)
+    ]  # fmt: skip
+    last = _one_of(f"{path}.rule", config.rule, ("first", "last")) == "last"
+    return _at(path, CutRule, conditions=(*whole, *strata, *also), last=last)
+
+
+def _condition(
+    path: str,
+    population: Population,
+    endpoint: str,
+    *,
+    events: int | None = None,
+    stratum: str = "",
+    date: float | None = None,
+    follow_up: float | None = None,
+) -> Condition:
+    _one_of(f"{path}.endpoint", endpoint, COUNTED)
+    if stratum and stratum not in population.strata:
+        raise unknown_name(path, "stratum", stratum, population.strata)
+    return _at(
+        path,
+        Condition,
+        endpoint=endpoint,
+        events=events,
+        stratum=population.strata.index(stratum) if stratum else None,
+        month=date,
+        follow_up=follow_up,
     )
 
 

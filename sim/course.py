@@ -26,7 +26,10 @@ from sim.resistance import (
 )
 from sim.scenario import Dose, Scenario, Strategy
 
-__all__ = ["ADDITION", "CROSSOVER", "NO_LINE", "UNTREATED", "Aftermath", "follow", "regrow"]
+__all__ = [
+    "ADDITION", "CROSSOVER", "NO_LINE", "UNTREATED", "Aftermath", "follow", "regrow",
+    "regrow_again",
+]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -92,6 +95,25 @@ def regrow(
             given = (dose.start <= benefit.time) & (benefit.time < stop)
             slowing = slowing * np.where(given, agent.growth_ratio, 1.0)
     return benefit.time + lag / slowing, benefit.time + lag
+
+
+def regrow_again(
+    patients: Patients, after: Aftermath, detection: FloatArray, scenario: Scenario
+) -> FloatArray:
+    """Latent progression on the next line, (M,), ``inf`` where none was given.
+
+    The model says of a next line what it does to death and whether benefit
+    returns. Its progression is an assumption: the tumour regrows from the end of the renewed
+    benefit, or from detection where there is none, with the lag of acquired
+    resistance, the patient's growth speed and a draw of its own. With the
+    default course that is a median of about three months as scans see it.
+    """
+    course = scenario.course
+    lag: FloatArray | float = course.acquired_lag / growth_speed(patients, scenario)
+    if course.lag_sd > 0.0:
+        lag = lag * np.exp(course.lag_sd * patients.draws.normal("second_regrowth"))
+    treated = after.next_line > UNTREATED
+    return np.where(treated, detection + after.regained + lag, np.inf)
 
 
 def follow(

@@ -1,66 +1,52 @@
 """What is known at a date: the data cut of a trial.
 
 Takes the followed patients of a block and a rule for the date, and gives, for
-one endpoint, how long each patient has been followed then and whether the
-event has been seen.
+an endpoint, how long each patient has been followed then and whether the event
+has been seen.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.assessment import TICK, last_scan
+from sim.endpoint.by_name import ENDPOINTS
+from sim.endpoint.endpoint import Known
 from sim.errors import ScenarioError
-from sim.trial import NEVER_TICK, Followed, TrialBlock, to_ticks
+from sim.outcome import NEVER_TICK, to_months, to_ticks
+from sim.trial import Followed, TrialBlock
 
-__all__ = ["CutRule", "DataCut", "cut_at", "event_date"]
+__all__ = ["Condition", "CutRule", "DataCut", "event_date"]
 
 TickArray = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class DataCut:
-    """One endpoint as it is known at the date of the cut."""
+class Condition:
+    """One thing that a data cut can wait for."""
 
-    date: TickArray
-    """Ticks since the start of accrual, (R,)."""
-
-    target_reached: BoolArray
-    """Whether the rule was met, (R,); if not, the cut is at the last observation."""
-
-    tick: TickArray
-    """Follow-up at the cut, (R, N); 0 for patients who have not entered."""
-
-    event: BoolArray
-    """Whether it ended with the event, (R, N)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CutRule:
-    """When a trial is cut: at the first, or the last, of the conditions given."""
-
-    endpoint: str
+    endpoint: str = "pfs"
     """Whose events are counted."""
 
     events: int | None = None
-    """Events in all arms together."""
+    """Events, in all arms together."""
+
+    stratum: int | None = None
+    """Index of the only stratum whose events count; None counts all."""
 
     month: float | None = None
-    """Months since the start of accrual."""
+    """Months since the start of accrual, instead of events."""
 
     follow_up: float | None = None
-    """Months since the last patient entered."""
-
-    last: bool = False
-    """Whether all conditions must be met, and not one."""
+    """Months since the last patient entered, instead of events."""
 
     def __post_init__(self) -> None:
-        given = (self.events, self.month, self.follow_up)
-        if all(value is None for value in given):
+        given = [self.events, self.month, self.follow_up]
+        if sum(value is not None for value in given) != 1:
             raise ScenarioError("events, date or follow_up must be given")
         if self.events is not None and self.events < 1:
             raise ScenarioError(f"events must be at least 1, got {self.events}")
@@ -69,54 +55,136 @@ class CutRule:
                 raise ScenarioError(f"{name} must be at least 0 and below 1000, got {value:g}")
 
     def date(self, block: TrialBlock) -> tuple[TickArray, BoolArray]:
-        """Date of the cut in each replicate, and whether the target of events was met.
+        """When it is met in each replicate, and whether it ever is, each (R,).
 
-        An event target that is never met puts the cut at the last observation.
+        Events that never come give the date of the last observation.
         """
-        met = np.ones(len(block.entry), dtype=bool)
-        dates = []
         if self.events is not None:
-            date, met = event_date(block, block.endpoints[self.endpoint], self.events)
-            dates.append(date)
+            followed = block.followed[ENDPOINTS[self.endpoint].records[0].name]
+            return event_date(block, followed, self.events, self.stratum)
         if self.month is not None:
-            dates.append(np.full(len(met), round(self.month / TICK), dtype=np.uint32))
-        if self.follow_up is not None:
-            dates.append(block.entry.max(axis=1) + np.uint32(round(self.follow_up / TICK)))
-        chosen = np.maximum.reduce(dates) if self.last else np.minimum.reduce(dates)
-        return chosen, met
+            date = np.full(len(block.entry), round(self.month / TICK), dtype=np.uint32)
+        else:
+            assert self.follow_up is not None
+            date = block.entry.max(axis=1) + np.uint32(round(self.follow_up / TICK))
+        return date, np.ones(len(date), dtype=bool)
+
+
+@dataclass(frozen=True, slots=True)
+class CutRule:
+    """When a trial is cut: at the first, or the last, of several conditions."""
+
+    conditions: tuple[Condition, ...]
+
+    last: bool = False
+    """Whether all conditions must be met, and not one."""
+
+    def __post_init__(self) -> None:
+        if not self.conditions:
+            raise ScenarioError("events, date or follow_up must be given")
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Endpoints whose events are waited for."""
+        return tuple(c.endpoint for c in self.conditions if c.events is not None)
+
+    def date(self, block: TrialBlock) -> tuple[TickArray, BoolArray]:
+        """Date of the cut in each replicate, and whether its target of events was met by then.
+
+        With several targets, all of them where the rule waits for the last, else one.
+        """
+        found = [condition.date(block) for condition in self.conditions]
+        choose = np.maximum if self.last else np.minimum
+        date = choose.reduce([when for when, _ in found])
+        targets = [
+            met & (when <= date)
+            for condition, (when, met) in zip(self.conditions, found, strict=True)
+            if condition.events is not None
+        ]
+        if not targets:
+            return date, np.ones(len(date), dtype=bool)
+        join = np.logical_and if self.last else np.logical_or
+        return date, join.reduce(targets)
 
 
 def last_observation(block: TrialBlock, followed: Followed) -> TickArray:
     """Date after which nothing more can be learnt, (R,)."""
-    return (block.entry + followed.tick).max(axis=1)
+    return np.asarray((block.entry + followed.tick).max(axis=1))
 
 
-def event_date(block: TrialBlock, followed: Followed, n_events: int) -> tuple[TickArray, BoolArray]:
+def event_date(
+    block: TrialBlock, followed: Followed, n_events: int, stratum: int | None = None
+) -> tuple[TickArray, BoolArray]:
     """Date of the n-th event, and whether there are as many, each (R,)."""
-    date = np.where(followed.event, block.entry + followed.tick, NEVER_TICK)
+    # Never is the largest number: the complement of "event" as a mask of all bits.
+    date = block.entry + followed.tick
+    counted = followed.event if stratum is None else followed.event & (block.stratum == stratum)
+    date |= (counted.astype(np.uint32) - np.uint32(1)) & NEVER_TICK
     if n_events > date.shape[1]:
-        reached = np.zeros(len(date), dtype=bool)
-        return last_observation(block, followed), reached
-    date.partition(n_events - 1, axis=1)
-    found = date[:, n_events - 1]
+        return last_observation(block, followed), np.zeros(len(date), dtype=bool)
+    ordered = np.ascontiguousarray(date)
+    ordered.partition(n_events - 1, axis=1)
+    found = ordered[:, n_events - 1]
     reached = found < NEVER_TICK
     if reached.all():
         return found, reached
     return np.where(reached, found, last_observation(block, followed)), reached
 
 
-def cut_at(block: TrialBlock, endpoint: str, date: TickArray, reached: BoolArray) -> DataCut:
-    """What is known of an endpoint at a date, (R,).
+@dataclass(frozen=True)
+class DataCut:
+    """A trial as it is known at a date.
 
-    Without the event, follow-up ends at the date of the cut or at loss; where
-    absence is only known at scans, at the last scan before that.
+    What is known of a record is worked out once and shared by its endpoints.
     """
-    followed = block.endpoints[endpoint]
-    room = np.maximum(date[:, None], block.entry) - block.entry
-    event = followed.event & (followed.tick <= room)
-    tick = np.minimum(followed.tick, room)
-    if followed.at_scans:
-        flat = tick.reshape(-1) * TICK
-        scan = to_ticks(last_scan(block.calendar, flat)).reshape(tick.shape)
-        tick = np.where(event, tick, np.minimum(scan, tick))
-    return DataCut(date, reached, tick, event)
+
+    block: TrialBlock
+
+    date: TickArray
+    """Ticks since the start of accrual, (R,)."""
+
+    target_reached: BoolArray
+    """Whether the rule was met, (R,); if not, the cut is at the last observation."""
+
+    _known: dict[str, Known] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def by(cls, rule: CutRule, block: TrialBlock) -> DataCut:
+        """The cut that a rule makes."""
+        return cls(block, *rule.date(block))
+
+    @property
+    def entered(self) -> BoolArray:
+        """Who has entered, (R, N)."""
+        return self.block.entry < self.date[:, None]
+
+    def know(self, endpoint: str) -> Known:
+        """What is known of an endpoint, (R, N).
+
+        Without the event, follow-up ends at the date of the cut or at loss; where
+        absence is only known at scans, at the last scan before that.
+        """
+        asked = ENDPOINTS[endpoint]
+        for record in asked.records:
+            if record.name not in self._known:
+                self._known[record.name] = self._know_record(self.block.followed[record.name])
+        return asked.know(self._known, self.entered)
+
+    def _know_record(self, followed: Followed) -> Known:
+        entry, date = self.block.entry, self.date[:, None]
+        room = np.maximum(date, entry)
+        room -= entry
+        event = followed.tick <= room
+        event &= followed.event
+        tick = np.minimum(followed.tick, room, out=room)
+        if followed.at_scans:
+            self._back_to_last_scan(tick, event)
+        return Known(tick, event)
+
+    def _back_to_last_scan(self, tick: TickArray, event: BoolArray) -> None:
+        """Put follow-up without an event back to the last scan, in place."""
+        flat = tick.T.reshape(-1)  # a view: the rows lie in the order of the draws
+        index = np.flatnonzero(~event.T.reshape(-1))
+        open_ended = flat[index]
+        scan = to_ticks(last_scan(self.block.calendar.select(index), to_months(open_ended)))
+        flat[index] = np.minimum(scan, open_ended)

@@ -65,7 +65,8 @@ class Draws:
     def _draw(self, kind: Kind, decision: str, label: str) -> Any:
         key = (kind, decision, label)
         if key not in self._kept:
-            values = getattr(self._streams, kind)(decision, label).reshape(-1)
+            # In the order of the draws, patient by patient: a view, where (R, N) would be a copy.
+            values = getattr(self._streams, kind)(decision, label).T.reshape(-1)
             values.flags.writeable = False
             self._kept[key] = values
         values = self._kept[key]

@@ -54,6 +54,7 @@ __all__ = [
     "primary_share",
     "realised_spearman",
     "reversed_mechanisms",
+    "tests_positive",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -111,9 +112,7 @@ def assign_regimens(
     """The regimens of a strategy and who gets which; None as index means everybody.
 
     A dose that is matched to mechanisms goes to patients who tested positive
-    for one of them and have not been given an earlier matched dose. The test
-    of a mechanism is one draw a patient, shared by all strategies: positive
-    below the sensitivity where present, below 1 - specificity where absent.
+    for one of them and have not been given an earlier matched dose.
     """
     always = [dose for dose in strategy.doses if not dose.matched]
     matched = [dose for dose in strategy.doses if dose.matched]
@@ -124,14 +123,32 @@ def assign_regimens(
     for dose in matched:
         positive = np.zeros(len(patients), dtype=bool)
         for mechanism in dose.matched:
-            k = scenario.population.mechanisms.index(mechanism)
-            chance = np.where(patients.present[k], strategy.sensitivity, 1.0 - strategy.specificity)
-            positive |= patients.draws.uniform("mechanism_test", mechanism) < chance
+            positive |= tests_positive(
+                patients, scenario.population, mechanism, strategy.sensitivity,
+                strategy.specificity,
+            )  # fmt: skip
         index = np.flatnonzero(waiting & positive)
         waiting[index] = False
         assigned.append((index, _regimen([*always, dose], strategy, scenario)))
     rest = np.flatnonzero(waiting)
     return [*assigned, (rest, _regimen(always, strategy, scenario))]
+
+
+def tests_positive(
+    patients: Patients,
+    population: Population,
+    mechanism: str,
+    sensitivity: float,
+    specificity: float,
+) -> BoolArray:
+    """Who tests positive for a mechanism, (M,).
+
+    One draw a patient, shared by all strategies and by eligibility: positive
+    below the sensitivity where present, below 1 - specificity where absent.
+    """
+    present = patients.present[population.mechanisms.index(mechanism)]
+    chance = np.where(present, sensitivity, 1.0 - specificity)
+    return np.asarray(patients.draws.uniform("mechanism_test", mechanism) < chance)
 
 
 def _regimen(doses: Sequence[Dose], strategy: Strategy, scenario: Scenario) -> Regimen:

@@ -337,6 +337,33 @@ class AccrualConfig:
     duration: float = not_negative(0.0)
     starts: list[float] = not_negative([])
     rates: list[float] = not_negative([])
+    of_screened: bool = False
+    """Whether rates are of patients screened, and not of those who enter."""
+
+
+@dataclass
+class EligibilityConfig:
+    """Who may enter; empty lists keep nobody out."""
+
+    strata: list[str] = field(default_factory=list)
+    positive: list[str] = field(default_factory=list)
+    """Mechanisms: the test must be positive for one of them."""
+    negative: list[str] = field(default_factory=list)
+    """Mechanisms: the test must be negative for all of them."""
+    sensitivity: float = chance(1.0)
+    specificity: float = chance(1.0)
+
+
+@dataclass
+class ConditionConfig:
+    """One more thing that a cut waits for: events, a date or follow-up."""
+
+    endpoint: str = "pfs"
+    events: int | None = None
+    stratum: str = ""
+    """The only stratum whose events count."""
+    date: float | None = None
+    follow_up: float | None = None
 
 
 @dataclass
@@ -346,10 +373,14 @@ class CutConfig:
     endpoint: str = "pfs"
     """Whose events are counted."""
     events: int | None = None
+    stratum_events: dict[str, int] = positive({})
+    """Events of the same endpoint in a stratum, by its name."""
     date: float | None = None
     """Months since the start of accrual."""
     follow_up: float | None = None
     """Months since the last patient entered."""
+    also: list[ConditionConfig] = field(default_factory=list)
+    """Further conditions, such as events of another endpoint."""
     rule: str = "first"
     """`first` or `last` of several conditions."""
 
@@ -365,12 +396,15 @@ class TrialConfig:
     weights: list[int] = positive([])
     """Of the arms in the allocation; empty is equal."""
     accrual: AccrualConfig = field(default_factory=AccrualConfig)
+    eligibility: EligibilityConfig = field(default_factory=EligibilityConfig)
     block_size: int = not_negative(0)
     """Of permuted blocks; 0 is twice the sum of the weights."""
     stratified: bool = False
     dropout: float = not_negative(0.0)
     cuts: dict[str, CutConfig] = field(default_factory=dict)
     endpoints: list[str] = field(default_factory=lambda: ["pfs"])
+    definition: str = ""
+    """The rule behind the endpoint acquired_resistance; empty is the first of `definitions`."""
     comparisons: list[str] = field(default_factory=lambda: ["logrank"])
     alpha: float = chance(0.025)
     """One-sided."""

@@ -16,35 +16,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.assessment import (
-    TICK,
-    Calendar,
-    detect_progression,
-    draw_calendar,
-    first_progression,
-    withdrawal_time,
-)
-from sim.course import follow, regrow
+from sim.assessment import Calendar, draw_calendar, withdrawal_time
+from sim.definitions import Definition
+from sim.endpoint.by_name import records_of
+from sim.endpoint.endpoint import Record
 from sim.errors import ScenarioError
 from sim.hazard import PiecewiseClock
+from sim.outcome import NEVER_TICK, Outcome, to_months, to_ticks
 from sim.patient import Patients
 from sim.randomness import BLOCK, Streams
-from sim.resistance import Regimen, assign_regimens, draw_ranked_patients, joint_benefit, last_doses
-from sim.scenario import Scenario, Strategy, check_not_negative, check_positive
+from sim.resistance import assign_regimens, draw_ranked_patients, tests_positive
+from sim.scenario import Scenario, check_not_negative, check_positive, check_probability
 
 __all__ = [
     "NEVER_TICK",
     "Accrual",
     "Arm",
+    "Eligibility",
     "Followed",
     "TrialBlock",
     "TrialDesign",
     "blocks_of",
+    "eligible_share",
+    "enrol",
     "simulate_block",
     "to_ticks",
 ]
@@ -52,11 +53,6 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 TickArray = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
-
-NEVER_TICK = np.uint32(2**30 - 1)
-"""Tick of what never happens: 1024 months."""
-
-ENDPOINTS = ("pfs", "os")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +80,9 @@ class Accrual:
     rates: FloatArray | None = None
     """Patients per month in each interval, (J,); the last goes on until all are in."""
 
+    of_screened: bool = False
+    """Whether `rates` are of patients screened for eligibility, and not of those enrolled."""
+
     def __post_init__(self) -> None:
         if (self.rates is None) == (self.duration == 0.0):
             raise ScenarioError("duration or rates must be given, and not both")
@@ -92,21 +91,70 @@ class Accrual:
             check_not_negative("rates", self.rates)
             if not self.rates[-1] > 0.0:
                 raise ScenarioError("rates must end with one above 0, or nobody else enters")
+        if self.of_screened and self.rates is None:
+            raise ScenarioError("of_screened must be false where a duration is given, got true")
 
     def entries(self, streams: Streams) -> FloatArray:
-        """Entry of each patient, months since the start of accrual, (size, n_patients).
+        """Entry of each patient, months since the start of accrual, (n_patients, size).
 
         With rates, the n-th patient enters at the n-th event of a Poisson
         process, so the first entries are the same when more patients are
         enrolled.
         """
         if self.rates is None:
-            return streams.uniform("entry") * self.duration
-        passed = np.cumsum(streams.exponential("entry"), axis=1)
+            return streams.uniform("entry").T * self.duration
+        passed = np.cumsum(streams.exponential("entry").T, axis=0)
         assert self.starts is not None
         clock = PiecewiseClock(self.starts, self.rates[None, :])
         flat = passed.reshape(-1)
         return clock.time(flat, np.zeros(flat.size, dtype=np.intp)).reshape(passed.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Who may enter: by stratum, by a test of mechanisms, or both."""
+
+    strata: tuple[str, ...] = ()
+    """Strata that may enter; empty is all."""
+
+    positive: tuple[str, ...] = ()
+    """Mechanisms for one of which, at least, the test must be positive; empty asks for none."""
+
+    negative: tuple[str, ...] = ()
+    """Mechanisms for none of which the test may be positive."""
+
+    sensitivity: float = 1.0
+    """Chance of a positive test where the mechanism is present at baseline."""
+
+    specificity: float = 1.0
+    """Chance of a negative test where it is not."""
+
+    def __post_init__(self) -> None:
+        for name in ("sensitivity", "specificity"):
+            check_probability(name, getattr(self, name))
+
+    @property
+    def everyone(self) -> bool:
+        """Whether nobody is kept out."""
+        return not (self.strata or self.positive or self.negative)
+
+    def admits(self, patients: Patients, scenario: Scenario) -> BoolArray:
+        """Which of M screened patients may enter, (M,).
+
+        A test is the one draw a patient that also matches agents to mechanisms.
+        """
+        population = scenario.population
+        admitted = np.ones(len(patients), dtype=bool)
+        if self.strata:
+            allowed = [population.strata.index(name) for name in self.strata]
+            admitted = np.isin(patients.stratum, allowed)
+        tests = (self.sensitivity, self.specificity)
+        if self.positive:
+            some = [tests_positive(patients, population, name, *tests) for name in self.positive]
+            admitted = admitted & np.logical_or.reduce(some)
+        for name in self.negative:
+            admitted = admitted & ~tests_positive(patients, population, name, *tests)
+        return admitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +174,9 @@ class TrialDesign:
 
     dropout: float = 0.0
     """Hazard of being lost to follow-up, in every arm."""
+
+    eligibility: Eligibility = Eligibility()
+    """Who may enter; `n_patients` of them do."""
 
     def __post_init__(self) -> None:
         check_positive("n_patients", float(self.n_patients))
@@ -150,7 +201,7 @@ class TrialDesign:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """One endpoint of every patient, as far as they are followed at all."""
+    """One record of every patient, as far as they are followed at all."""
 
     tick: TickArray
     """Event or loss to follow-up, ticks since entry, (R, N)."""
@@ -178,33 +229,93 @@ class TrialBlock:
     entry: TickArray
     """Entry, ticks since the start of accrual, (R, N)."""
 
-    endpoints: Mapping[str, Followed]
+    screened: NDArray[np.intp]
+    """Patients screened until the last one entered, (R,)."""
+
+    followed: Mapping[str, Followed]
+    """By the name of the record."""
 
     calendar: Calendar
-    """Scans of the patients, in one row of R N."""
+    """Scans of the patients, in the order of the draws: patient by patient, N R."""
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """The patients of a block who enter the trial, in the order of the draws."""
+
+    patients: Patients
+    entry: FloatArray
+    """Months since the start of accrual, (M,)."""
+    screened: NDArray[np.intp]
+    """Patients screened until the last one entered, (R,)."""
+    index: NDArray[np.intp] | None
+    """Where they stand among the screened; None where all who are screened enter."""
+
+
+def enrol(scenario: Scenario, design: TrialDesign, seed: int, block: int) -> Enrolled:
+    """The first `n_patients` eligible patients of each replicate of a block.
+
+    Patients are screened in the order of their draws, as many as it takes, so
+    that how many are drawn at a time changes nothing.
+    """
+    n = design.n_patients
+    if design.eligibility.everyone:
+        streams = Streams(seed, block, BLOCK, n)
+        entry = design.accrual.entries(streams).reshape(-1)
+        patients = draw_ranked_patients(scenario, streams)
+        return Enrolled(patients, entry, np.full(BLOCK, n, dtype=np.intp), None)
+    screened = 2 * n
+    while True:
+        streams = Streams(seed, block, BLOCK, screened)
+        patients = draw_ranked_patients(scenario, streams)
+        admitted = design.eligibility.admits(patients, scenario).reshape(screened, BLOCK)
+        fewest = int(np.count_nonzero(admitted, axis=0).min())
+        if fewest >= n:
+            break
+        screened = min(4 * screened, screened * n * 21 // (20 * max(fewest, 1)) + 20)
+    place = np.cumsum(admitted, axis=0, dtype=np.intp)
+    row, replicate = np.nonzero(admitted & (place <= n))
+    index = np.empty((n, BLOCK), dtype=np.intp)
+    index[place[row, replicate] - 1, replicate] = row * BLOCK + replicate
+    last = index[-1] // BLOCK + 1
+    flat = index.reshape(-1)
+    if design.accrual.of_screened:
+        entry = design.accrual.entries(streams).reshape(-1)[flat]
+    else:
+        entry = design.accrual.entries(Streams(seed, block, BLOCK, n)).reshape(-1)
+    return Enrolled(patients.select(flat), entry, last, flat)
+
+
+def eligible_share(scenario: Scenario, design: TrialDesign, seed: int) -> float:
+    """Share of screened patients who may enter, in 20,000 of them."""
+    patients = draw_ranked_patients(scenario, Streams(seed, 0, 1, 20_000))
+    return float(np.mean(design.eligibility.admits(patients, scenario)))
 
 
 def allocate(design: TrialDesign, streams: Streams, stratum: NDArray[np.intp]) -> NDArray[np.uint8]:
     """Arms by permuted blocks, drawn from a table of all orders, (R, N)."""
     orders = design.arrangements()
-    size, n = stratum.shape
+    n = stratum.shape[1]
     if not design.stratified:
-        return _sequence(orders, streams, "", n)
-    arm = np.zeros((size, n), dtype=np.uint8)
-    for b in range(int(stratum.max()) + 1):
-        member = stratum == b
-        place = np.maximum(np.cumsum(member, axis=1) - 1, 0)
+        return _sequence(orders, streams, "", n).T
+    own = stratum.T
+    arm = np.zeros(own.shape, dtype=np.uint8)
+    for b in range(int(own.max()) + 1):
+        member = own == b
+        place = np.maximum(np.cumsum(member, axis=0, dtype=np.intp) - 1, 0)
         sequence = _sequence(orders, streams, str(b), n)
-        arm = np.where(member, np.take_along_axis(sequence, place, axis=1), arm)
-    return arm
+        arm = np.where(member, np.take_along_axis(sequence, place, axis=0), arm)
+    return arm.T
 
 
 def _sequence(orders: NDArray[np.uint8], streams: Streams, label: str, n: int) -> NDArray[np.uint8]:
+    """Arms in the order of randomisation, (n, R)."""
     length = orders.shape[1]
     blocks = -(-n // length)
     part = Streams(streams.seed, streams.block, streams.size, blocks)
-    choice = (part.uniform("allocation", label) * len(orders)).astype(np.intp)
-    return orders[choice].reshape(streams.size, blocks * length)[:, :n]
+    choice = (part.uniform("allocation", label).T * len(orders)).astype(np.intp)
+    arms = np.take(orders, choice, axis=0).transpose(0, 2, 1)
+    return arms.reshape(blocks * length, streams.size)[:n]
 
 
 def simulate_block(
@@ -215,6 +326,8 @@ def simulate_block(
     block: int,
     endpoints: Sequence[str],
     horizon: float,
+    definition: Definition | None = None,
+    everyone: int | None = None,
 ) -> TrialBlock:
     """Simulate one block of `BLOCK` replicates of a trial.
 
@@ -223,47 +336,71 @@ def simulate_block(
     scenario : Scenario
         With every strategy that the arms name.
     design : TrialDesign
-        Accrual, allocation, dropout.
+        Accrual, eligibility, allocation, dropout.
     seed : int
         Of the run.
     block : int
         Index of the block; replicates ``block * BLOCK`` and following.
     endpoints : sequence of str
-        Of `ENDPOINTS`; what is not asked for is not simulated.
+        Of `sim.endpoint.by_name.ENDPOINTS`; what none of them needs is not simulated.
     horizon : float
         Months after entry beyond which nobody is followed.
+    definition : Definition, optional
+        Says what acquired resistance is, where an endpoint asks for it.
+    everyone : int, optional
+        Index of the arm that everybody is put in instead of their own: the
+        same patients under one strategy, as no trial could see them.
 
     Returns
     -------
     TrialBlock
     """
+    enrolled = enrol(scenario, design, seed, block)
+    patients = enrolled.patients
     streams = Streams(seed, block, BLOCK, design.n_patients)
-    patients = draw_ranked_patients(scenario, streams)
     calendar = draw_calendar(scenario.assessment, patients.draws, horizon)
-    stratum = patients.stratum.reshape(BLOCK, design.n_patients)
-    arm = allocate(design, streams, stratum)
-    entry = to_ticks(design.accrual.entries(streams))
-    lost = _loss(scenario, design, patients, horizon)
-    followed = _follow_arms(scenario, design, patients, calendar, arm, lost, endpoints)
-    return TrialBlock(block * BLOCK, arm, stratum, entry, followed, calendar)
+    if enrolled.index is not None:
+        calendar = calendar.select(enrolled.index)
+    stratum = _rows(patients.stratum, design.n_patients)
+    if everyone is None:
+        arm = allocate(design, streams, stratum)
+    else:
+        arm = _rows(np.full(len(patients), everyone, dtype=np.uint8), design.n_patients)
+    followed = _follow_arms(
+        scenario, design, patients, calendar, arm, _loss(scenario, design, patients, horizon),
+        records_of(endpoints), definition,
+    )  # fmt: skip
+    entry = _rows(to_ticks(enrolled.entry), design.n_patients)
+    return TrialBlock(block * BLOCK, arm, stratum, entry, enrolled.screened, followed, calendar)
 
 
-def to_ticks(time: FloatArray) -> TickArray:
-    """Times as whole ticks, rounded up, at least 1; what never happens is `NEVER_TICK`."""
-    ticks = np.ceil(time * (1.0 / TICK))
-    np.clip(ticks, 1.0, float(NEVER_TICK), out=ticks)
-    return ticks.astype(np.uint32)
+def _rows(flat: NDArray[Any], n_patients: int) -> NDArray[Any]:
+    """(R, N) of what lies in the order of the draws, patient by patient, without copying."""
+    return flat.reshape(n_patients, BLOCK).T
+
+
+def _flat(rows: NDArray[Any]) -> NDArray[Any]:
+    """The order of the draws of what `_rows` gave."""
+    return rows.T.reshape(-1)
 
 
 def _loss(scenario: Scenario, design: TrialDesign, patients: Patients, horizon: float) -> TickArray:
     """Tick at which each patient is lost to follow-up, by dropout or withdrawal, (M,)."""
-    lost = np.full(len(patients), horizon)
+    latest = to_ticks(np.array([horizon]))
+    if design.dropout == 0.0 and scenario.assessment.withdrawal == 0.0:
+        return np.repeat(latest, len(patients))
+    lost = latest
     if design.dropout > 0.0:
-        lost = np.minimum(patients.draws.exponential("dropout") / design.dropout, horizon)
+        dropout = patients.draws.exponential("dropout") * (1.0 / design.dropout)
+        lost = np.minimum(to_ticks(dropout), lost)
     if scenario.assessment.withdrawal > 0.0:
         away = withdrawal_time(scenario.assessment, patients.draws, len(patients))
-        lost = np.minimum(lost, away)
-    return to_ticks(lost)
+        lost = np.minimum(to_ticks(away), lost)
+    return lost
+
+
+def _months_until(lost: TickArray, where: NDArray[np.intp]) -> FloatArray:
+    return to_months(lost[where])
 
 
 def _follow_arms(
@@ -273,66 +410,42 @@ def _follow_arms(
     calendar: Calendar,
     arm: NDArray[np.uint8],
     lost: TickArray,
-    endpoints: Sequence[str],
+    records: Sequence[Record],
+    definition: Definition | None,
 ) -> dict[str, Followed]:
     """Each patient under the strategy of their arm, until they are lost."""
     strategies = {strategy.name: strategy for strategy in scenario.strategies}
-    ticks = {name: np.empty(arm.size, dtype=np.uint32) for name in endpoints}
-    flat = arm.reshape(-1)
+    ticks = {record.name: np.empty(arm.size, dtype=np.uint32) for record in records}
+    ends: dict[str, TickArray] = {}
+    flat = _flat(arm)
     for a, planned in enumerate(design.arms):
         strategy = strategies[planned.strategy]
         index = np.flatnonzero(flat == a)
+        if not index.size:
+            continue
         group = patients.select(index)
         for part, regimen in assign_regimens(strategy, scenario, group):
             where = index if part is None else index[part]
-            members = group if part is None else group.select(part)
-            found = _endpoint_ticks(
-                scenario, strategy, regimen, members, calendar.select(where), lost[where], endpoints
-            )
-            for name in endpoints:
-                ticks[name][where] = found[name]
+            outcome = Outcome(
+                scenario, strategy, regimen, group if part is None else group.select(part),
+                calendar.select(where), partial(_months_until, lost, where), definition,
+            )  # fmt: skip
+            for record in records:
+                found = record.happen(outcome)
+                ticks[record.name][where] = found.tick
+                if found.until is not None:
+                    ends.setdefault(record.name, lost.copy())[where] = np.minimum(
+                        found.until, lost[where]
+                    )
     scans = not scenario.assessment.continuous
+    n = design.n_patients
     return {
-        name: Followed(
-            np.minimum(tick, lost).reshape(arm.shape),
-            (tick <= lost).reshape(arm.shape),
-            scans and name == "pfs",
+        record.name: Followed(
+            _rows(np.minimum(tick, end), n), _rows(tick <= end, n), scans and record.at_scans
         )
-        for name, tick in ticks.items()
+        for record in records
+        for tick, end in [(ticks[record.name], ends.get(record.name, lost))]
     }
-
-
-def _endpoint_ticks(
-    scenario: Scenario,
-    strategy: Strategy,
-    regimen: Regimen,
-    patients: Patients,
-    calendar: Calendar,
-    lost: TickArray,
-    endpoints: Sequence[str],
-) -> dict[str, TickArray]:
-    """Ticks of the events of some patients under one regimen, whether or not they are seen."""
-    draws, assessment = patients.draws, scenario.assessment
-    stops = last_doses(regimen, draws)
-    benefit = joint_benefit(patients, regimen, stops, scenario)
-    progression, clock = regrow(patients, regimen, stops, benefit, scenario)
-    if not scenario.mortal and assessment.continuous:
-        seen = to_ticks(progression)
-        return {
-            name: seen if name == "pfs" else np.full_like(seen, NEVER_TICK) for name in endpoints
-        }
-    detection, symptomatic = detect_progression(calendar, progression, assessment, draws)
-    after = follow(patients, strategy, regimen, stops, benefit, clock, detection, scenario)
-    death = to_ticks(after.death)
-    found = {"os": death}
-    if "pfs" in endpoints:
-        known = np.minimum(death, lost) * TICK
-        first, _, _ = first_progression(
-            calendar, assessment, draws, benefit.depth, progression, detection, symptomatic,
-            known, bool(regimen.backbones),
-        )  # fmt: skip
-        found["pfs"] = np.minimum(to_ticks(first), death)
-    return found
 
 
 def blocks_of(n_replicates: int) -> Iterator[tuple[int, int]]:

@@ -2,46 +2,185 @@
 
 A name is that of a comparison with its numbers in brackets, as it is printed in
 results: ``logrank``, ``fleming_harrington(0,0.5)``, ``rmst_difference(24)``.
+What one needs (a sample, or one for each stratum) is made once for all.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from analysis.comparison.average_hazard_ratio import average_hazard_ratio
-from analysis.comparison.cox import cox
+from analysis.comparison.cox import cox, stratified_cox
 from analysis.comparison.early_zero import early_zero
-from analysis.comparison.fleming_harrington import fleming_harrington
-from analysis.comparison.logrank import logrank
+from analysis.comparison.fleming_harrington import (
+    fleming_harrington,
+    stratified_fleming_harrington,
+)
+from analysis.comparison.logrank import logrank, stratified_logrank
 from analysis.comparison.maxcombo import maxcombo
 from analysis.comparison.median import median_difference
-from analysis.comparison.milestone import milestone_difference
-from analysis.comparison.modestly_weighted import modestly_weighted
+from analysis.comparison.milestone import SCALES, milestone_difference
+from analysis.comparison.modestly_weighted import VARIANTS, modestly_weighted
 from analysis.comparison.result import Comparison
-from analysis.comparison.risk import Sample
-from analysis.comparison.rmst import rmst_difference, rmst_ratio
+from analysis.comparison.risk import Sample, pack
+from analysis.comparison.rmst import rmst_difference, rmst_ratio, time_lost_ratio
 from sim.errors import ScenarioError, unknown_name
 
-__all__ = ["COMPARISONS", "find_comparison"]
+__all__ = ["COMPARISONS", "Evidence", "NamedComparison", "find_comparison"]
 
-COMPARISONS: Mapping[str, tuple[Callable[..., Comparison], int]] = {
-    "average_hazard_ratio": (average_hazard_ratio, 0),
-    "cox": (cox, 0),
-    "early_zero": (early_zero, 1),
-    "fleming_harrington": (fleming_harrington, 2),
-    "logrank": (logrank, 0),
-    "maxcombo": (maxcombo, 0),
-    "median_difference": (median_difference, 0),
-    "milestone_difference": (milestone_difference, 1),
-    "modestly_weighted": (lambda sample, t: modestly_weighted(sample, t_star=t), 1),
-    "rmst_difference": (rmst_difference, 1),
-    "rmst_ratio": (rmst_ratio, 1),
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Two arms of R replicates, as whichever samples a comparison asks for.
+
+    What is made of it is kept, so that several comparisons share it.
+    """
+
+    tick: NDArray[np.uint32]
+    """Follow-up, (R, N); 0 for a patient who is not in the sample."""
+
+    event: BoolArray
+    """(R, N)."""
+
+    arm: BoolArray
+    """True in the experimental arm, (R, N)."""
+
+    stratum: NDArray[np.integer]
+    """Index of the stratum, (R, N)."""
+
+    months: float
+    """Length of a tick."""
+
+    @cached_property
+    def sample(self) -> Sample:
+        """All patients together."""
+        return Sample.of(pack(self.tick, self.event, self.arm), self.months)
+
+    @cached_property
+    def strata(self) -> list[Sample]:
+        """One sample for each stratum that has patients; the others of it have tick 0."""
+        samples = []
+        for b in range(int(self.stratum.max()) + 1):
+            member = self.stratum == b
+            tick = np.where(member, self.tick, np.uint32(0))
+            samples.append(Sample.of(pack(tick, self.event & member, self.arm), self.months))
+        return samples
+
+
+@dataclass(frozen=True, slots=True)
+class NamedComparison:
+    """A comparison with the numbers of its name."""
+
+    function: Callable[..., Comparison]
+    arguments: tuple[object, ...] = ()
+    stratified: bool = False
+
+    def __call__(self, evidence: Evidence) -> Comparison:
+        """Compare two arms."""
+        return self.function(
+            evidence.strata if self.stratified else evidence.sample, *self.arguments
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a comparison is asked for."""
+
+    function: Callable[..., Comparison]
+    takes: str = "nothing"
+    """What stands in the brackets, in words."""
+    read: Callable[[str], tuple[object, ...]] | None = None
+    """From the text in the brackets to arguments; ValueError where it cannot be."""
+    stratified: bool = False
+
+
+def _numbers(*counts: int) -> Callable[[str], tuple[object, ...]]:
+    """A reader of as many numbers of at least 0."""
+
+    def read(text: str) -> tuple[object, ...]:
+        numbers = tuple(float(part) for part in text.split(",")) if text else ()
+        if len(numbers) not in counts or not all(0.0 <= x < float("inf") for x in numbers):
+            raise ValueError
+        return numbers
+
+    return read
+
+
+def _number_and_word(words: Sequence[str]) -> Callable[[str], tuple[object, ...]]:
+    """A reader of a number, and of a word from a list that may be left out."""
+
+    def read(text: str) -> tuple[object, ...]:
+        first, _, word = text.partition(",")
+        if word and word not in words:
+            raise ValueError
+        return (*_numbers(1)(first), word or words[0])
+
+    return read
+
+
+def _modest(text: str) -> tuple[object, ...]:
+    if text.startswith("w_max="):
+        return (None, *_numbers(1)(text.removeprefix("w_max=")), VARIANTS[0])
+    month, variant = _number_and_word(VARIANTS)(text.removeprefix("t_star="))
+    return month, None, variant
+
+
+def _pairs(text: str) -> tuple[object, ...]:
+    return (tuple(_numbers(2)(part) for part in text.split(";")),) if text else ()
+
+
+def _modestly_weighted(
+    sample: Sample, t_star: float | None, w_max: float | None, variant: str
+) -> Comparison:
+    return modestly_weighted(sample, t_star=t_star, w_max=w_max, variant=variant)
+
+
+_PAIR = "rho and gamma, two numbers of at least 0"
+_MONTH = "a number of months"
+
+COMPARISONS: Mapping[str, _Form] = {
+    "average_hazard_ratio": _Form(
+        average_hazard_ratio, "nothing or a number of months", _numbers(0, 1)
+    ),
+    "cox": _Form(cox),
+    "early_zero": _Form(early_zero, _MONTH, _numbers(1)),
+    "fleming_harrington": _Form(fleming_harrington, _PAIR, _numbers(2)),
+    "logrank": _Form(logrank),
+    "maxcombo": _Form(
+        maxcombo, "nothing or pairs of rho and gamma, as in maxcombo(0,0;0,0.5)", _pairs
+    ),
+    "median_difference": _Form(median_difference),
+    "milestone_difference": _Form(
+        milestone_difference,
+        f"{_MONTH}, and {' or '.join(SCALES)} if not identity",
+        _number_and_word(SCALES),
+    ),
+    "modestly_weighted": _Form(
+        _modestly_weighted,
+        f"{_MONTH} (and {' or '.join(VARIANTS)} if not events), or w_max=NUMBER",
+        _modest,
+    ),
+    "rmst_difference": _Form(rmst_difference, _MONTH, _numbers(1)),
+    "rmst_ratio": _Form(rmst_ratio, _MONTH, _numbers(1)),
+    "stratified_cox": _Form(stratified_cox, stratified=True),
+    "stratified_fleming_harrington": _Form(
+        stratified_fleming_harrington, _PAIR, _numbers(2), stratified=True
+    ),
+    "stratified_logrank": _Form(stratified_logrank, stratified=True),
+    "time_lost_ratio": _Form(time_lost_ratio, _MONTH, _numbers(1)),
 }
-"""Each comparison and how many numbers its name carries."""
+"""Each comparison and what its name carries."""
 
 
-def find_comparison(where: str, name: str) -> Callable[[Sample], Comparison]:
+def find_comparison(where: str, name: str) -> NamedComparison:
     """The comparison that a name asks for.
 
     Parameters
@@ -53,24 +192,31 @@ def find_comparison(where: str, name: str) -> Callable[[Sample], Comparison]:
 
     Returns
     -------
-    callable
-        From a sample to its comparison.
+    NamedComparison
 
     Raises
     ------
     ScenarioError
-        For a name that is not known, or the wrong count of numbers.
+        For a name that is not known, or other numbers than it takes.
+
+    Examples
+    --------
+    >>> find_comparison("trial.comparisons[0]", "modestly_weighted(6,survival)").arguments
+    (6.0, None, 'survival')
+    >>> find_comparison("trial.comparisons[0]", "maxcombo(0,0;0,0.5)").arguments
+    (((0.0, 0.0), (0.0, 0.5)),)
     """
     match = re.fullmatch(r"(\w+)(?:\(([^()]*)\))?", name.replace(" ", ""))
     if match is None or match[1] not in COMPARISONS:
         raise unknown_name(where, "comparison", name, COMPARISONS)
-    function, wanted = COMPARISONS[match[1]]
+    form = COMPARISONS[match[1]]
+    text = match[2] or ""
     try:
-        numbers = [float(text) for text in match[2].split(",")] if match[2] else []
+        if form.read is None and text:
+            raise ValueError
+        arguments = form.read(text) if form.read is not None else ()
     except ValueError:
-        numbers = [float("nan")] * (wanted + 1)
-    if len(numbers) != wanted or any(not 0.0 <= x < float("inf") for x in numbers):
         raise ScenarioError(
-            f"{where}: {match[1]} takes {wanted} numbers of at least 0 in brackets, got '{name}'"
-        )
-    return lambda sample: function(sample, *numbers)
+            f"{where}: {match[1]} takes {form.takes} in brackets, got '{name}'"
+        ) from None
+    return NamedComparison(form.function, arguments, form.stratified)
