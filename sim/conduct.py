@@ -142,7 +142,7 @@ def _analyse(
         cut = DataCut.by(rule, trial)
         yield (name, "date"), to_months(cut.date)
         yield (name, "target_reached"), cut.target_reached.astype(np.float64)
-        yield (name, "enrolled"), _count(cut.entered)
+        yield (name, "enrolled"), cut.enrolled.astype(np.float64)
         if not plan.design.eligibility.everyone:
             yield (name, "screened"), trial.screened.astype(np.float64)
         for endpoint in plan.endpoints:

@@ -66,7 +66,7 @@ class Condition:
             date = np.full(len(block.entry), round(self.month / TICK), dtype=np.uint32)
         else:
             assert self.follow_up is not None
-            date = block.entry.max(axis=1) + np.uint32(round(self.follow_up / TICK))
+            date = block.last_entry + np.uint32(round(self.follow_up / TICK))
         return date, np.ones(len(date), dtype=bool)
 
 
@@ -158,6 +158,14 @@ class DataCut:
         """Who has entered, (R, N)."""
         return self.block.entry < self.date[:, None]
 
+    @property
+    def enrolled(self) -> NDArray[np.intp]:
+        """How many have entered, (R,)."""
+        replicates, n = self.block.entry.shape
+        if np.all(self.block.last_entry < self.date):
+            return np.full(replicates, n, dtype=np.intp)
+        return np.count_nonzero(self.entered, axis=1)
+
     def know(self, endpoint: str) -> Known:
         """What is known of an endpoint, (R, N).
 
@@ -168,7 +176,7 @@ class DataCut:
         for record in asked.records:
             if record.name not in self._known:
                 self._known[record.name] = self._know_record(self.block.followed[record.name])
-        return asked.know(self._known, self.entered)
+        return asked.know(self._known, lambda: self.entered)
 
     def _know_record(self, followed: Followed) -> Known:
         entry, date = self.block.entry, self.date[:, None]

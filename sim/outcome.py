@@ -50,7 +50,8 @@ def to_ticks(time: FloatArray) -> TickArray:
     ticks = time * (1.0 / TICK)
     np.ceil(ticks, out=ticks)
     np.minimum(ticks, float(NEVER_TICK), out=ticks)
-    whole = ticks.astype(np.uint32)
+    # Through signed integers, which hold them and are converted twice as fast.
+    whole = ticks.astype(np.int32).view(np.uint32)
     return np.maximum(whole, np.uint32(1), out=whole)
 
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import permutations
+from functools import cache, partial
+from math import factorial, prod
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,10 @@ __all__ = [
 FloatArray = NDArray[np.float64]
 TickArray = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
+
+
+MOST_ORDERS = 10_000
+"""Orders of a permuted block of which a table is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +193,18 @@ class TrialDesign:
                 f"block_size must be a multiple of the weights' sum ({total}), "
                 f"got {self.block_size}"
             )
+        orders = _number_of_orders(self.counts)
+        if orders > MOST_ORDERS:
+            raise ScenarioError(
+                f"block_size must leave at most {MOST_ORDERS} orders of a block, "
+                f"got {self.block_size}, which has {orders}"
+            )
 
-    def arrangements(self) -> NDArray[np.uint8]:
-        """Every order of a permuted block, (orders, block_size)."""
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Patients of each arm in a permuted block."""
         times = self.block_size // sum(arm.weight for arm in self.arms)
-        one = [a for a, arm in enumerate(self.arms) for _ in range(arm.weight * times)]
-        if self.block_size > 10:
-            raise ScenarioError(f"block_size must be at most 10, got {self.block_size}")
-        return np.array(sorted(set(permutations(one))), dtype=np.uint8)
+        return tuple(arm.weight * times for arm in self.arms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +236,9 @@ class TrialBlock:
 
     entry: TickArray
     """Entry, ticks since the start of accrual, (R, N)."""
+
+    last_entry: TickArray
+    """Entry of the last patient, ticks since the start of accrual, (R,)."""
 
     screened: NDArray[np.intp]
     """Patients screened until the last one entered, (R,)."""
@@ -292,9 +303,34 @@ def eligible_share(scenario: Scenario, design: TrialDesign, seed: int) -> float:
     return float(np.mean(design.eligibility.admits(patients, scenario)))
 
 
+def _number_of_orders(counts: Sequence[int]) -> int:
+    return factorial(sum(counts)) // prod(factorial(count) for count in counts)
+
+
+@cache
+def block_orders(counts: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Every order of a permuted block that holds so many of each arm, (orders, length).
+
+    Examples
+    --------
+    >>> block_orders((1, 2)).tolist()
+    [[0, 1, 1], [1, 0, 1], [1, 1, 0]]
+    """
+    if not sum(counts):
+        return np.empty((1, 0), dtype=np.uint8)
+    parts = []
+    for arm, count in enumerate(counts):
+        if count:
+            rest = block_orders((*counts[:arm], count - 1, *counts[arm + 1 :]))
+            parts.append(np.insert(rest, 0, arm, axis=1))
+    orders = np.concatenate(parts).astype(np.uint8)
+    orders.flags.writeable = False
+    return orders
+
+
 def allocate(design: TrialDesign, streams: Streams, stratum: NDArray[np.intp]) -> NDArray[np.uint8]:
     """Arms by permuted blocks, drawn from a table of all orders, (R, N)."""
-    orders = design.arrangements()
+    orders = block_orders(design.counts)
     n = stratum.shape[1]
     if not design.stratified:
         return _sequence(orders, streams, "", n).T
@@ -313,8 +349,8 @@ def _sequence(orders: NDArray[np.uint8], streams: Streams, label: str, n: int) -
     length = orders.shape[1]
     blocks = -(-n // length)
     part = Streams(streams.seed, streams.block, streams.size, blocks)
-    choice = (part.uniform("allocation", label).T * len(orders)).astype(np.intp)
-    arms = np.take(orders, choice, axis=0).transpose(0, 2, 1)
+    drawn = part.uniform("allocation", label).T * len(orders)
+    arms = np.take(orders, drawn.astype(np.int32), axis=0).transpose(0, 2, 1)
     return arms.reshape(blocks * length, streams.size)[:n]
 
 
@@ -371,7 +407,9 @@ def simulate_block(
         records_of(endpoints), definition,
     )  # fmt: skip
     entry = _rows(to_ticks(enrolled.entry), design.n_patients)
-    return TrialBlock(block * BLOCK, arm, stratum, entry, enrolled.screened, followed, calendar)
+    return TrialBlock(
+        block * BLOCK, arm, stratum, entry, entry.max(axis=1), enrolled.screened, followed, calendar
+    )
 
 
 def _rows(flat: NDArray[Any], n_patients: int) -> NDArray[Any]:

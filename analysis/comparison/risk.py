@@ -119,7 +119,9 @@ class Sample:
         ValueError
             If a patient has an event at tick 0, where nobody is at risk.
         """
-        ordered = np.sort(key, axis=1)
+        # Replicates side by side in memory, however the patients were made.
+        ordered = np.array(key, order="C")
+        ordered.sort(axis=1)
         if np.any(ordered[:, 0] < _CENSORED):
             raise ValueError("an event at tick 0: ticks count from 1, and 0 is not in the sample")
         return cls(ordered, months)
@@ -440,6 +442,11 @@ class Table:
         raise NotImplementedError
 
 
+def _to_float(count: KeyArray) -> FloatArray:
+    """Counts as floats; through signed integers, for which processors have an instruction."""
+    return count.view(np.int32).astype(np.float64)
+
+
 class DenseTable(Table):
     """A column for each patient; no two events of a replicate tie."""
 
@@ -447,6 +454,27 @@ class DenseTable(Table):
         self._sample, self.sums = sample, Rows()
         n = sample.key.shape[1]
         self._left = np.arange(n, 0, -1, dtype=np.float64)[None, :]
+
+    @cached_property
+    def _arm(self) -> KeyArray:
+        """1 where the column's patient is of the experimental arm, (R, N)."""
+        return self._sample.key & np.uint32(_ARM)
+
+    @cached_property
+    def _fires(self) -> KeyArray:
+        """All bits set where the column's patient has the event, (R, N)."""
+        mask = np.right_shift(self._sample.key, 1)
+        mask &= np.uint32(1)
+        mask -= np.uint32(1)
+        return mask
+
+    @cached_property
+    def _count_1(self) -> KeyArray:
+        """At risk in the experimental arm, as whole numbers, (R, N)."""
+        passed = np.cumsum(self._arm, axis=1, dtype=np.uint32)
+        np.subtract(passed[:, -1:].copy(), passed, out=passed)
+        passed += self._arm
+        return passed
 
     @property
     def at_risk(self) -> FloatArray:
@@ -456,26 +484,23 @@ class DenseTable(Table):
     @cached_property
     def at_risk_1(self) -> FloatArray:
         """At risk in the experimental arm, (R, N)."""
-        arm = self._sample.arm
-        before = np.cumsum(arm, axis=1, dtype=np.int32)
-        np.subtract(before[:, -1:].copy(), before, out=before)
-        before += arm
-        return before.astype(np.float64)
+        return _to_float(self._count_1)
 
     @cached_property
     def events(self) -> FloatArray:
         """Events, 0 or 1, (R, N)."""
-        return self._sample.event.astype(np.float64)
+        return _to_float(self._fires & np.uint32(1))
 
     @cached_property
     def events_1(self) -> FloatArray:
         """Events in the experimental arm, 0 or 1, (R, N)."""
-        return ((self._sample.key & 3) == _ARM).astype(np.float64)
+        return _to_float(self._fires & self._arm)
 
     @cached_property
     def events_in_1(self) -> FloatArray:
         """Events in the experimental arm in all, (R,)."""
-        return np.count_nonzero((self._sample.key & 3) == _ARM, axis=1).astype(np.float64)
+        count = np.add.reduce(self._fires & self._arm, axis=1, dtype=np.uint32)
+        return count.astype(np.float64)
 
     @property
     def time(self) -> FloatArray:
@@ -485,8 +510,9 @@ class DenseTable(Table):
     @cached_property
     def expected(self) -> FloatArray:
         """Share of the experimental arm at risk at each event, (R, N)."""
-        share = self.at_risk_1 * (1.0 / self._left)
-        share *= self.events
+        # Masked while the counts are whole numbers, of half the size.
+        share = _to_float(self._count_1 & self._fires)
+        share *= 1.0 / self._left
         return share
 
     @cached_property

@@ -8,7 +8,7 @@ is said by `trial.definition`, a rule over the observed record.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def _happen(outcome: Outcome) -> Happening:
 ACQUIRED = Record("acquired_resistance", _happen)
 
 
-def _know(known: Mapping[str, Known], entered: NDArray[np.bool_]) -> Known:
+def _know(known: Mapping[str, Known], entered: Callable[[], NDArray[np.bool_]]) -> Known:
     return Known(known["pfs"].tick, known["acquired_resistance"].event & known["pfs"].event)
 
 

@@ -6,7 +6,7 @@ or the data are cut, cannot be judged and do not count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ DURABLE_MONTHS = 6.0
 _DURABLE = np.uint32(round(DURABLE_MONTHS / TICK))
 
 
-def _know(known: Mapping[str, Known], entered: NDArray[np.bool_]) -> Known:
+def _know(known: Mapping[str, Known], entered: Callable[[], NDArray[np.bool_]]) -> Known:
     pfs = known["pfs"]
     durable = np.where(pfs.event, pfs.tick > _DURABLE, pfs.tick >= _DURABLE)
     judged = pfs.event | durable

@@ -6,7 +6,7 @@ arms is not one of randomised groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from sim.endpoint.progression_free_survival import PROGRESSION_OR_DEATH
 __all__ = ["DURATION_OF_RESPONSE"]
 
 
-def _know(known: Mapping[str, Known], entered: NDArray[np.bool_]) -> Known:
+def _know(known: Mapping[str, Known], entered: Callable[[], NDArray[np.bool_]]) -> Known:
     response, pfs = known["response"], known["pfs"]
     # A response that no later scan or event follows has lasted for the first tick.
     length = np.maximum(pfs.tick, response.tick + np.uint32(1)) - response.tick

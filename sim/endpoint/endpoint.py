@@ -73,8 +73,8 @@ class Endpoint:
     records: tuple[Record, ...]
     """What it is made of."""
 
-    know: Callable[[Mapping[str, Known], BoolArray], Known]
-    """From its records at the cut, and who has entered, (R, N)."""
+    know: Callable[[Mapping[str, Known], Callable[[], BoolArray]], Known]
+    """From its records at the cut and, if it asks, who has entered, (R, N)."""
 
     immune: bool = False
     """Whether it has a meaning only where every arm holds a checkpoint inhibitor."""
