@@ -22,8 +22,11 @@ __all__ = ["cox", "stratified_cox"]
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.intp]
-Terms = tuple[IndexArray, FloatArray, Sums]
+Terms = tuple[IndexArray | slice, FloatArray, Sums]
 """Replicates, shares of the experimental arm as each event sees them, and their sums."""
+
+Moments = tuple[FloatArray, FloatArray, FloatArray]
+"""Sums over events of p, p**2 and p**3, each (R,)."""
 
 MOST_STEPS = 40
 TOLERANCE = 1e-5
@@ -80,53 +83,73 @@ def stratified_cox(samples: Sequence[Sample]) -> Comparison:
 
 def _fit(method: str, samples: Sequence[Sample]) -> Comparison:
     tables = [part for sample in samples for part in sample.tables]
-    terms = [(rows, *table.terms) for rows, table in tables]
-    observed = np.zeros(len(samples[0].key))
-    for rows, table in tables:
+    replicates = len(samples[0].key)
+    terms = [(_rows(rows, replicates), *table.terms) for rows, table in tables]
+    observed = np.zeros(replicates)
+    for (rows, _, _), (_, table) in zip(terms, tables, strict=True):
         observed[rows] += table.events_in_1
-    beta = np.zeros(len(observed))
-    information = np.zeros_like(beta)
-    active = np.ones(len(beta), dtype=bool)
+    beta, information = _step(observed, _start(terms, replicates))
+    active = np.abs(beta) >= TOLERANCE
     for _ in range(MOST_STEPS):
-        first, second, third = _moments(terms, beta)
-        curvature = first - second
-        step, bend = _step(observed - first, curvature, first - 3.0 * second + 2.0 * third)
-        # A replicate that has settled moves no more: what it becomes is its own affair.
-        beta = np.where(active, beta + step, beta)
-        information = np.where(active, curvature + bend * step, information)
-        active &= (np.abs(step) >= TOLERANCE) & (np.abs(beta) <= FURTHEST)
         if not active.any():
             break
+        step, moved = _step(observed, _moments(terms, beta))
+        # A replicate that has settled moves no more: what it becomes is its own affair.
+        beta = np.where(active, beta + step, beta)
+        information = np.where(active, moved, information)
+        active &= (np.abs(step) >= TOLERANCE) & (np.abs(beta) <= FURTHEST)
     return _result(method, terms, observed, beta, information)
 
 
-def _moments(terms: Sequence[Terms], beta: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _rows(rows: IndexArray, replicates: int) -> IndexArray | slice:
+    """Replicates of a table; all of them as a slice, which copies nothing."""
+    return slice(None) if len(rows) == replicates else rows
+
+
+def _start(terms: Sequence[Terms], replicates: int) -> Moments:
+    """Moments where beta is 0: those of the shares themselves."""
+    moments = np.zeros((3, replicates))
+    for rows, share, sums in terms:
+        _add_powers(moments, rows, share, share * share, sums)
+    return moments[0], moments[1], moments[2]
+
+
+def _moments(terms: Sequence[Terms], beta: FloatArray) -> Moments:
     """Sums over events of p, p**2 and p**3 at `beta`, each (R,)."""
     ratio_less_one = np.expm1(beta)
-    start = not beta.any()
     moments = np.zeros((3, len(beta)))
     for rows, share, sums in terms:
-        if start:
-            p = share
-        else:
-            p = share * sums.spread(ratio_less_one[rows])
-            p += 1.0
-            np.divide(share, p, out=p)
-        square = p * p
-        moments[:, rows] += np.stack([sums.total(p), sums.total(square), sums.dot(p, square)])
+        p = share * sums.spread(ratio_less_one[rows])
+        p += 1.0
+        np.divide(share, p, out=p)
+        _add_powers(moments, rows, p, p * p, sums)
     scale = ratio_less_one + 1.0
-    return moments[0] * scale, moments[1] * scale**2, moments[2] * scale**3
+    square = scale * scale
+    return moments[0] * scale, moments[1] * square, moments[2] * (square * scale)
 
 
-def _step(
-    score: FloatArray, information: FloatArray, slope: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Halley's step, and how the information changes along it."""
+def _add_powers(
+    moments: FloatArray, rows: IndexArray | slice, p: FloatArray, square: FloatArray, sums: Sums
+) -> None:
+    """Add the sums of p, p**2 and p**3 of a table to those of its replicates; spends `square`."""
+    moments[0, rows] += sums.total(p)
+    moments[1, rows] += sums.total(square)
+    np.multiply(square, p, out=square)
+    moments[2, rows] += sums.total(square)
+
+
+def _step(observed: FloatArray, moments: Moments) -> tuple[FloatArray, FloatArray]:
+    """Halley's step, and the information where it leads, each (R,)."""
+    first, second, third = moments
+    information = first - second
+    slope = first - 3.0 * second + 2.0 * third
     safe = np.where(information > 0.0, information, np.inf)
-    newton = np.clip(score / safe, -1.0, 1.0)
+    newton = (observed - first) / safe
+    np.minimum(np.maximum(newton, -1.0, out=newton), 1.0, out=newton)
     # Far off the correction is not to be trusted; within these bounds it never turns back.
-    step = newton / np.clip(1.0 + 0.5 * newton * slope / safe, 0.5, 2.0)
-    return step, slope
+    bend = 1.0 + 0.5 * newton * slope / safe
+    step = newton / np.minimum(np.maximum(bend, 0.5), 2.0)
+    return step, information + slope * step
 
 
 def _result(

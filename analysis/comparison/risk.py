@@ -104,27 +104,33 @@ class Sample:
     [[0.5, 1.0, 1.5]]
     """
 
-    key: KeyArray
-    """Sorted keys, (R, N)."""
+    made: KeyArray
+    """Keys as they were made, (R, N)."""
 
     months: FloatArray | float
     """Time of each tick: an array to look up, or the length of a tick."""
 
+    ordered: bool = False
+    """Whether the keys are sorted already."""
+
     @classmethod
     def of(cls, key: KeyArray, months: FloatArray | float) -> Sample:
-        """Sort unsorted keys.
+        """The sample of unsorted keys; they are sorted when something asks for it.
 
         Raises
         ------
         ValueError
             If a patient has an event at tick 0, where nobody is at risk.
         """
-        # Replicates side by side in memory, however the patients were made.
-        ordered = np.array(key, order="C")
-        ordered.sort(axis=1)
-        if np.any(ordered[:, 0] < _CENSORED):
+        if np.any(key < _CENSORED):
             raise ValueError("an event at tick 0: ticks count from 1, and 0 is not in the sample")
-        return cls(ordered, months)
+        # Replicates side by side in memory, however the patients were made.
+        return cls(np.ascontiguousarray(key), months)
+
+    @cached_property
+    def key(self) -> KeyArray:
+        """Keys in order, (R, N)."""
+        return self.made if self.ordered else np.sort(self.made, axis=1)
 
     @cached_property
     def tick(self) -> NDArray[np.uint32]:
@@ -171,7 +177,7 @@ class Sample:
             if len(rows) == len(tied):
                 return ((rows, kind(self)),)
             if len(rows):
-                tables.append((rows, kind(Sample(self.key[rows], self.months))))
+                tables.append((rows, kind(Sample(self.key[rows], self.months, ordered=True))))
         return tuple(tables)
 
     def gather(self, measure: Callable[[Table], tuple[FloatArray, ...]]) -> tuple[FloatArray, ...]:
@@ -197,8 +203,8 @@ class Sample:
     def arms(self) -> tuple[Arm, Arm]:
         """The control and the experimental arm, each sorted by time."""
         # The arm becomes the highest bit: one sort parts the arms and keeps each in order.
-        key = np.right_shift(self.key, 1)
-        key |= np.left_shift(self.key, 31)
+        key = np.right_shift(self.made, 1)
+        key |= np.left_shift(self.made, 31)
         key.sort(axis=1)
         cut = int(np.searchsorted(key[0], _SECOND)) if len(key) else 0
         one_size = (
@@ -218,7 +224,16 @@ class Sample:
 
 
 def _time(tick: NDArray[np.uint32], months: FloatArray | float) -> FloatArray:
-    return np.asarray(months[tick] if isinstance(months, np.ndarray) else tick * months)
+    if isinstance(months, np.ndarray):
+        return np.asarray(months[tick])
+    time = _to_float(tick)
+    time *= months
+    return time
+
+
+def _to_float(count: KeyArray) -> FloatArray:
+    """Whole numbers as floats; as signed ones, for which processors have an instruction."""
+    return count.view(np.int32).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,16 +294,16 @@ def _split_arms(
     # Together as far as it goes: half the calls for the same numbers.
     tick = np.right_shift(key, 1)
     time = _time(tick, months)
-    mask = (key & 1).astype(np.int64)
-    mask -= 1
+    event = _to_float(key & np.uint32(1))
+    np.subtract(1.0, event, out=event)
     sizes = (cut, key.shape[1] - cut)
-    survival = survival_after(mask, sizes)
+    survival = survival_after(event, sizes)
     k = np.concatenate([np.arange(n, 0, -1, dtype=np.float64) for n in sizes])
     term = np.zeros(len(k))
-    np.divide(-1.0, k * (k - 1.0), out=term, where=k > 1.0)
-    greenwood: FloatArray = mask * term
+    np.divide(1.0, k * (k - 1.0), out=term, where=k > 1.0)
+    event *= term
     first, second = (
-        Arm(tick[part], time[part], survival[part], greenwood[part], leads[k] if leads else None)
+        Arm(tick[part], time[part], survival[part], event[part], leads[k] if leads else None)
         for k, part in enumerate((np.s_[:, :cut], np.s_[:, cut:]))
     )
     return first, second
@@ -442,11 +457,6 @@ class Table:
         raise NotImplementedError
 
 
-def _to_float(count: KeyArray) -> FloatArray:
-    """Counts as floats; through signed integers, for which processors have an instruction."""
-    return count.view(np.int32).astype(np.float64)
-
-
 class DenseTable(Table):
     """A column for each patient; no two events of a replicate tie."""
 
@@ -528,9 +538,7 @@ class DenseTable(Table):
     @cached_property
     def survival(self) -> FloatArray:
         """Pooled Kaplan-Meier estimate just before, (R, N)."""
-        mask = ((self._sample.key >> 1) & 1).astype(np.int64)
-        mask -= 1
-        return survival_before(mask)
+        return survival_before(self.events)
 
     @property
     def terms(self) -> tuple[FloatArray, Sums]:
