@@ -30,11 +30,14 @@ from sim.scenario import Activity, Agent, Dose, Scenario, Strategy, ToxicityHaza
 
 __all__ = [
     "Hazard",
+    "PiecewiseTrial",
     "activity_survival",
     "additive_survival",
     "average_os_hazard_ratio",
     "bivariate_normal_cdf",
     "constant_hazard",
+    "event_weighted_hazard_ratio",
+    "expected_events",
     "expected_progression_free",
     "expected_resistance_free",
     "first_cause_incidence",
@@ -49,6 +52,7 @@ __all__ = [
     "os_survival",
     "pearson_of_spearman",
     "pfs_os_correlation",
+    "pfs_os_kendall",
     "pfs_survival",
     "piecewise_hazard",
     "primary_share",
@@ -454,6 +458,39 @@ def pfs_os_correlation(h01: float, h02: float, h12: float) -> float:
     progressed = h01 / total
     after = progressed * (2.0 - progressed) / h12**2
     return float((1.0 / total) / np.sqrt(1.0 / total**2 + after))
+
+
+def pfs_os_kendall(h01: float, h02: float, h12: float) -> float:
+    """Kendall's rank correlation of PFS and OS times, illness-death model with constant hazards.
+
+    Of two patients, let the second progress or die later, by a time W, which is
+    exponential with rate H = h01 + h02 because PFS is. They are discordant where
+    the first then lives on for more than W longer than the second does. With
+    p = h01 / H the chance that somebody progresses before death, a difference
+    in residual life above w has the chance ``p (1 - p / 2) exp(-h12 w)``,
+    whence ``tau = 1 - p (2 - p) H / (H + h12)``.
+
+    Parameters
+    ----------
+    h01, h02, h12
+        As for `os_survival`.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    Where nobody progresses the two times are one.
+
+    >>> pfs_os_kendall(0.0, 0.3, 0.5)
+    1.0
+    >>> round(pfs_os_kendall(0.11, 0.03, 0.10), 6)
+    0.443452
+    """
+    total = h01 + h02
+    progressed = h01 / total
+    return 1.0 - progressed * (2.0 - progressed) * total / (total + h12)
 
 
 def average_os_hazard_ratio(
@@ -926,6 +963,150 @@ def _with_frailty(total: FloatArray, sd: float) -> FloatArray:
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
     weights = weights / weights.sum()
     return np.exp(-np.multiply.outer(total, np.exp(sd * nodes))) @ weights
+
+
+# ---------------------------------------------------------------- trials
+
+
+@dataclass(frozen=True, slots=True)
+class PiecewiseTrial:
+    """A trial of two arms in which all rates are constant in intervals."""
+
+    accrual_starts: Sequence[float]
+    """Starts of the intervals of accrual, months since the trial began, increasing from 0."""
+
+    accrual_rates: Sequence[float]
+    """Patients per month, both arms together; the last is 0 where accrual ends."""
+
+    hazard_starts: Sequence[float]
+    """Starts of the intervals of the hazards, months since entry, increasing from 0, (J,)."""
+
+    control_hazard: Sequence[float]
+    """Events per month under control, (J,)."""
+
+    hazard_ratio: Sequence[float]
+    """Of the experimental arm against control, (J,)."""
+
+    dropout: float = 0.0
+    """Hazard of loss to follow-up, per month."""
+
+    experimental_share: float = 0.5
+    """Share of the patients who are allocated to the experimental arm."""
+
+    def __post_init__(self) -> None:
+        for name in ("accrual_starts", "hazard_starts"):
+            starts = getattr(self, name)
+            if starts[0] != 0.0 or any(b <= a for a, b in pairwise(starts)):
+                raise ValueError(f"{name} must increase from 0, got {list(starts)}")
+        for name, starts in (
+            ("accrual_rates", self.accrual_starts),
+            ("control_hazard", self.hazard_starts),
+            ("hazard_ratio", self.hazard_starts),
+        ):
+            values = getattr(self, name)
+            if len(values) != len(starts) or min(values) < 0.0:
+                raise ValueError(
+                    f"{name} must hold {len(starts)} numbers of at least 0, got {list(values)}"
+                )
+
+
+def expected_events(trial: PiecewiseTrial, date: float) -> FloatArray:
+    """Events expected by a date, in each arm and interval of the hazards.
+
+    Of those who entered at least t months before the date, the arm's hazard
+    takes its share of whoever is still at risk after t months. The number who
+    entered is linear in t and the share at risk exponential between the starts
+    of intervals, so each piece is integrated in closed form.
+
+    Parameters
+    ----------
+    trial : PiecewiseTrial
+        J intervals of the hazards.
+    date : float
+        Months since the trial began.
+
+    Returns
+    -------
+    ndarray, shape (2, J)
+        Control, then the experimental arm.
+
+    Examples
+    --------
+    500 patients within a year, median 15 months, and a hazard ratio that falls to
+    0.6 at month 4.
+
+    >>> hazard = [np.log(2.0) / 15.0] * 2
+    >>> trial = PiecewiseTrial([0, 12], [500 / 12, 0], [0, 4], hazard, [1.0, 0.6], 0.001)
+    >>> round(float(expected_events(trial, 24.0).sum()), 4)
+    246.2834
+    """
+    entered = piecewise_hazard(trial.accrual_starts, trial.accrual_rates).cumulative
+    inner = {date - start for start in trial.accrual_starts}
+    edges = sorted(edge for edge in inner | {0.0, *trial.hazard_starts} if 0.0 <= edge <= date)
+    if not edges:
+        return np.zeros((2, len(trial.hazard_starts)))
+    low, high = np.array(edges[:-1]), np.array(edges[1:])
+    width = high - low
+    interval = np.searchsorted(trial.hazard_starts, low, side="right") - 1
+    enrolled = np.asarray(entered(date - low))
+    falling = (enrolled - entered(date - high)) / width
+    rates = np.asarray(trial.control_hazard, dtype=np.float64)
+    shares = (1.0 - trial.experimental_share, trial.experimental_share)
+    events = np.zeros((2, len(rates)))
+    for arm, ratio in enumerate((np.ones_like(rates), np.asarray(trial.hazard_ratio))):
+        hazard = (rates * ratio)[interval]
+        leaving = hazard + trial.dropout
+        at_risk = piecewise_hazard(trial.hazard_starts, rates * ratio + trial.dropout).survival(low)
+        # Integrals of exp(-k x) and x exp(-k x) over a piece; where nothing happens k is any.
+        k = np.where(hazard > 0.0, leaving, 1.0)
+        constant = -np.expm1(-k * width) / k
+        linear = (constant - width * np.exp(-k * width)) / k
+        pieces = shares[arm] * hazard * at_risk * (enrolled * constant - falling * linear)
+        np.add.at(events[arm], interval, pieces)
+    return events
+
+
+def event_weighted_hazard_ratio(trial: PiecewiseTrial, date: float) -> float:
+    """Average hazard ratio by expected events: what calculators of power call AHR.
+
+    The geometric mean of the hazard ratios of the intervals, weighted with the
+    events expected in each by the date, both arms together. A Cox regression
+    on the data of that date estimates nearly this. It is another quantity than
+    the average hazard ratio of Kalbfleisch and Prentice, which depends on no
+    date and no dropout.
+
+    Parameters
+    ----------
+    trial : PiecewiseTrial
+        All hazard ratios above 0.
+    date : float
+        Months since the trial began.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If no event is expected by the date.
+
+    References
+    ----------
+    .. [1] gsDesign2, functions ahr and gs_info_ahr, https://merck.github.io/gsDesign2/.
+
+    Examples
+    --------
+    >>> hazard = [np.log(2.0) / 15.0] * 2
+    >>> trial = PiecewiseTrial([0, 12], [500 / 12, 0], [0, 4], hazard, [1.0, 0.6], 0.001)
+    >>> round(event_weighted_hazard_ratio(trial, 24.0), 7)
+    0.7145184
+    """
+    events = expected_events(trial, date).sum(axis=0)
+    total = float(events.sum())
+    if not total > 0.0:
+        raise ValueError(f"no event is expected by month {date:g}")
+    return float(np.exp(np.sum(events * np.log(trial.hazard_ratio)) / total))
 
 
 # ---------------------------------------------------------------- the general model

@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_module
+from trials import Replicates, compare, plan, table
 
 from analysis.operating import CutResults, MethodResults, paired_power, summarise
-from sim.command import register_schema
 from sim.conduct import conduct_trials
-from sim.config import read_run
 from sim.errors import ScenarioError
+from sim.exact import PiecewiseTrial, expected_events
 
 # Method triangulation of the oracles, simulated there with 20,000 trials (error 0.0028):
 # 20 patients a month for 18 months, study of 36 months, control median 12, hazard ratio 1 for
@@ -23,57 +22,64 @@ TRIANGULATION = (
 )
 
 
-def plan(*overrides):
-    register_schema()
-    with initialize_config_module("configs", version_base="1.3"):
-        return read_run(compose("run", overrides=list(overrides))).trial
-
-
-def table(done, alpha=0.025):
-    return summarise(done.cuts, alpha).set_index(["cut", "arm", "endpoint", "method", "measure"])
+SIMULATED = {"logrank": 0.81205, "fleming_harrington(0,1)": 0.89255}
+ANALYTIC = {
+    "fleming_harrington(0,0.5)": 0.8950368,
+    "fleming_harrington(0.5,0.5)": 0.8817875,
+    "modestly_weighted(8)": 0.8684134,
+    "maxcombo(0,0;0,0.5;0.5,0.5)": 0.8795376,
+    "rmst_difference(24)": 0.5886355,
+    "milestone_difference(24)": 0.8218916,
+}
+"""By lrstat; modestly weighted and MaxCombo by gsDesign2."""
 
 
 @pytest.fixture(scope="module")
 def triangulated():
-    names = "[logrank,'fleming_harrington(0,1)','fleming_harrington(0,0.5)','rmst_difference(24)']"
-    return conduct_trials(plan(*TRIANGULATION, f"trial.comparisons={names}"), 5000)
+    return conduct_trials(plan(*TRIANGULATION, compare(*SIMULATED, *ANALYTIC)), 5000)
 
 
-def power(done, method):
-    row = table(done).loc[("final", "experimental", "pfs", method, "power")]
-    return row["estimate"], row["mc_error"]
+@pytest.fixture(scope="module")
+def without_delay():
+    """Another trial, in which the hazard ratio is 0.8 from the start."""
+    other = "agents.delayed.onset=0", "agents.delayed.hazard_ratio.escape=0.8"
+    return conduct_trials(plan(*TRIANGULATION, *other, compare(*SIMULATED, *ANALYTIC)), 1000)
 
 
-@pytest.mark.parametrize(
-    ("method", "theirs"), [("logrank", 0.81205), ("fleming_harrington(0,1)", 0.89255)]
-)
-def test_power_agrees_with_another_simulator(triangulated, method, theirs):
-    ours, error = power(triangulated, method)
+@pytest.mark.parametrize(("method", "theirs"), SIMULATED.items())
+def test_power_agrees_with_another_simulator(triangulated, without_delay, method, theirs):
     # Chance: within three errors of the difference of two simulations.
-    assert abs(ours - theirs) < 3.0 * np.hypot(error, 0.0028)
+    assert Replicates(triangulated).power(method).agrees(theirs, 0.0028)
+    assert not Replicates(without_delay).power(method).agrees(theirs, 0.0028)
 
 
-@pytest.mark.parametrize(
-    ("method", "analytic"),
-    [("fleming_harrington(0,0.5)", 0.8950368), ("rmst_difference(24)", 0.5886355)],
-)
-def test_power_agrees_with_analytic_approximations(triangulated, method, analytic):
-    ours, error = power(triangulated, method)
-    assert abs(ours - analytic) < 0.015 + 3.0 * error
+@pytest.mark.parametrize(("method", "analytic"), ANALYTIC.items())
+def test_power_agrees_with_analytic_approximations(triangulated, without_delay, method, analytic):
+    assert Replicates(triangulated).power(method).agrees(analytic, slack=0.015)
+    assert not Replicates(without_delay).power(method).agrees(analytic, slack=0.015)
 
 
 def test_expected_events_agree_with_the_closed_form(triangulated):
-    row = table(triangulated).loc[("final", "", "pfs", "", "events")]
-    assert abs(row["estimate"] - 252.42999) < 3.5 * row["mc_error"]
-    assert abs(row["estimate"] * 1.01 - 252.42999) > 3.5 * row["mc_error"]
+    hazard = [np.log(2.0) / 12.0] * 2
+    design = PiecewiseTrial([0, 18], [20, 0], [0, 4], hazard, [1.0, 0.6], 0.001)
+    printed = 252.42999
+    assert expected_events(design, 36.0).sum() == pytest.approx(printed, abs=5e-6)
+    events = Replicates(triangulated).events
+    assert events.agrees(printed, errors=3.5)
+    assert not events.agrees(printed * 1.01, errors=3.5)
 
 
 def test_without_an_effect_the_size_is_alpha():
-    null = plan(
-        *TRIANGULATION, "agents.delayed.hazard_ratio.escape=1.0",
-        "trial.comparisons=[logrank,'fleming_harrington(0,0.5)',cox,maxcombo]",
+    # Not the average hazard ratio up to the last time at which both arms are at risk: where few
+    # are left its standard error is too small.
+    methods = (
+        "logrank", "fleming_harrington(0,0.5)", "modestly_weighted(8)", "early_zero(4)",
+        "maxcombo", "cox", "average_hazard_ratio(24)", "rmst_difference(24)", "rmst_ratio(24)",
+        "milestone_difference(24)", "median_difference",
     )  # fmt: skip
+    null = plan(*TRIANGULATION, "agents.delayed.hazard_ratio.escape=1.0", compare(*methods))
     sizes = table(conduct_trials(null, 4000)).xs("power", level="measure")
+    assert len(sizes) == len(methods)
     # Chance: 3.5 Monte Carlo errors (0.0025 at 0.025), which notices a size of 0.035.
     assert np.all(np.abs(sizes["estimate"] - 0.025) < 3.5 * 0.0025)
 

@@ -6,10 +6,13 @@ from scipy import integrate, stats
 
 from sim.exact import (
     Hazard,
+    PiecewiseTrial,
     additive_survival,
     average_os_hazard_ratio,
     bivariate_normal_cdf,
     constant_hazard,
+    event_weighted_hazard_ratio,
+    expected_events,
     first_cause_incidence,
     highest_single_agent_survival,
     hypoexponential_survival,
@@ -22,6 +25,7 @@ from sim.exact import (
     os_survival,
     pearson_of_spearman,
     pfs_os_correlation,
+    pfs_os_kendall,
     pfs_survival,
     piecewise_hazard,
     primary_share,
@@ -132,6 +136,43 @@ def test_correlation_with_other_hazards():
     assert illness_death_correlation(*steps) == pytest.approx(0.4464816972, abs=2e-5)
 
 
+@pytest.mark.parametrize("hazards", [(0.3, 0.28, 0.5), (0.11, 0.03, 0.10), (0.3, 0.2, 0.5)])
+def test_rank_correlation_of_pfs_and_os_by_a_double_integral(hazards):
+    # Discordant with (u, v) is whoever progresses or dies before u and dies after v, or progresses
+    # or dies after u and dies before v; (u, v) lies on the diagonal or, after progression, above.
+    h01, h02, h12 = hazards
+    total, gap = h01 + h02, h01 + h02 - h12
+
+    def progressed(low, high, v):
+        """Chance to progress in an interval and to be alive at v."""
+        if abs(gap) < 1e-12:
+            return h01 * np.exp(-h12 * v) * (high - low)
+        return h01 * np.exp(-h12 * v) * (np.exp(-gap * low) - np.exp(-gap * high)) / gap
+
+    def discordant(v, u):
+        later = np.exp(-total * u) - np.exp(-total * v) - progressed(u, v, v)
+        return progressed(0.0, u, v) + later
+
+    def density(v, u):
+        return h01 * h12 * np.exp(-total * u - h12 * (v - u))
+
+    end = 40.0 / min(total, h12)
+    on_diagonal, _ = integrate.quad(
+        lambda u: h02 * np.exp(-total * u) * discordant(u, u), 0.0, end, limit=200
+    )
+    above, _ = integrate.dblquad(
+        lambda w, u: density(u + w, u) * discordant(u + w, u), 0.0, end, 0.0, end
+    )
+    exact = pfs_os_kendall(*hazards)
+    assert exact == pytest.approx(1.0 - 2.0 * (on_diagonal + above), abs=1e-7)
+
+
+def test_limits_of_the_rank_correlation_of_pfs_and_os():
+    assert pfs_os_kendall(0.3, 0.2, 1e12) == pytest.approx(1.0)
+    # Death after progression hardly ever comes: those who progressed are ranked by chance alone.
+    assert pfs_os_kendall(0.3, 0.1, 1e-12) == pytest.approx(0.25**2)
+
+
 def test_medians_of_the_trial_simulator_vignette():
     assert np.log(2) / 0.14 == pytest.approx(4.951051, abs=5e-7)
     assert float(os_quantile(0.5, 0.11, 0.03, 0.10)) == pytest.approx(12.057381, abs=2e-5)
@@ -199,6 +240,12 @@ def test_independent_action_of_two_exponentials(spearman, survival, median, mean
     assert integrate.simpson(curve(t), x=t) == pytest.approx(mean, abs=1e-4)
 
 
+def test_without_correlation_both_benefits_must_be_lost():
+    first, second = FIRST.survival(MONTHS), SECOND.survival(MONTHS)
+    ours = independent_action_survival(first, second, 0.0)
+    assert ours == pytest.approx(1.0 - (1.0 - first) * (1.0 - second), abs=1e-12)
+
+
 def test_perfect_rank_correlation_is_the_better_agent():
     both = FIRST.survival(MONTHS), SECOND.survival(MONTHS)
     assert independent_action_survival(*both, 1.0) == pytest.approx(
@@ -216,6 +263,19 @@ def test_additive_benefits_of_two_exponentials():
     assert curve(MONTHS, 0.3) == pytest.approx([0.67329, 0.41346, 0.14323], abs=2e-3)
     assert float(curve(10.354, 0.0)) == pytest.approx(0.5, abs=2e-3)
     assert float(curve(9.715, 0.3)) == pytest.approx(0.5, abs=2e-3)
+
+
+def test_mean_of_additive_benefits_without_correlation():
+    # B before the scan: max(A, B). After it: B, and what A has beyond the scan.
+    a, b, scan = np.log(2) / 4, np.log(2) / 6, 2.0
+    late = np.exp(-b * scan) * (scan + 1.0 / b)
+    early = 1.0 / b - late - b / a * np.expm1(-(a + b) * scan) / (a + b)
+    mean = early + late + np.exp(-b * scan) * np.exp(-a * scan) / a
+    t = np.linspace(0.0, 300.0, 1501)
+    ours = integrate.simpson(additive_survival(t, FIRST, SECOND, scan), x=t)
+    assert ours == pytest.approx(mean, abs=1e-4)
+    # A simulation of 5e6 patients, whose error is 0.0045, printed 12.897.
+    assert ours == pytest.approx(12.897, abs=3.0 * 0.0045)
 
 
 def test_additive_benefits_without_correlation_by_a_double_integral():
@@ -277,6 +337,84 @@ def test_limits_of_the_bivariate_normal():
     assert bivariate_normal_cdf(x, 0.2, 1.0) == pytest.approx(stats.norm.cdf(np.minimum(x, 0.2)))
     assert bivariate_normal_cdf(x, -x, -1.0) == pytest.approx([0.0, 0.0], abs=1e-15)
     assert pearson_of_spearman(1.0) == pytest.approx(1.0)
+
+
+# ---------------------------------------------------------------- trials
+
+# gsDesign2 1.1.5, ahr(): accrual of 3, 6 and 9 a month for 2, 2 and 10 months, median 9, then 18
+# after 3 months, hazard ratio 0.9, then 0.6; and 500 patients in a year, median 15, hazard ratio
+# 1 for 4 months, then 0.6. Dropout 0.001. By month: average hazard ratio, events.
+LOG2 = np.log(2.0)
+RAMP = PiecewiseTrial([0, 2, 4, 14], [3, 6, 9, 0], [0, 3], [LOG2 / 9, LOG2 / 18], [0.9, 0.6], 0.001)
+UNIFORM = PiecewiseTrial([0, 12], [500 / 12, 0], [0, 4], [LOG2 / 15] * 2, [1.0, 0.6], 0.001)
+GSDESIGN2 = [
+    (RAMP, 12, 0.8107538864, 20.40450755),
+    (RAMP, 15, 0.7857414727, 30.27841329),
+    (RAMP, 24, 0.7151565819, 49.06965925),
+    (RAMP, 30, 0.6952153484, 58.49096710),
+    (RAMP, 36, 0.6833395205, 66.23947968),
+    (UNIFORM, 12, 0.8395371381, 107.3942731),
+    (UNIFORM, 18, 0.7558476537, 186.3086265),
+    (UNIFORM, 24, 0.7145183906, 246.2834076),
+    (UNIFORM, 36, 0.6831995481, 331.2909688),
+]
+
+
+@pytest.mark.parametrize(("trial", "date", "ratio", "events"), GSDESIGN2)
+def test_expected_events_and_average_hazard_ratio_of_gsdesign2(trial, date, ratio, events):
+    found = expected_events(trial, date)
+    assert found.sum() == pytest.approx(events, abs=5e-8)
+    assert event_weighted_hazard_ratio(trial, date) == pytest.approx(ratio, abs=7e-11)
+    # The weights of a Schoenfeld variance, d0 d1 / (d0 + d1), are others and do not give it.
+    information = found.prod(axis=0) / found.sum(axis=0)
+    other = np.exp(np.sum(information * np.log(trial.hazard_ratio)) / information.sum())
+    assert other != pytest.approx(ratio, abs=1e-3)
+
+
+def test_expected_events_by_quadrature():
+    trial = PiecewiseTrial(
+        [0.0, 3.0, 7.0, 9.0], [2.0, 0.0, 11.0, 0.0],
+        [0.0, 2.0, 5.0, 30.0], [0.2, 0.0, 0.05, 0.1], [0.5, 2.0, 1.5, 0.3], 0.01, 0.75,
+    )  # fmt: skip
+    entered = piecewise_hazard(trial.accrual_starts, trial.accrual_rates).cumulative
+    assert entered(100.0) == pytest.approx(28.0)
+    for date in (0.5, 6.0, 8.5, 20.0, 60.0):
+        found = expected_events(trial, date)
+        for arm, share in enumerate((0.25, 0.75)):
+            rates = np.array(trial.control_hazard) * (trial.hazard_ratio if arm else 1.0)
+            free = piecewise_hazard(trial.hazard_starts, rates).survival
+            for j, low in enumerate(trial.hazard_starts):
+                high = min([*trial.hazard_starts[1:], np.inf][j], date)
+                if low >= date:
+                    assert found[arm, j] == 0.0
+                    continue
+                turns = [
+                    date - start for start in trial.accrual_starts if low < date - start < high
+                ]
+
+                def seen(t, rate=rates[j], free=free, date=date):
+                    return rate * free(t) * np.exp(-0.01 * t) * entered(date - t)
+
+                exact, _ = integrate.quad(seen, low, high, points=turns or None, epsabs=1e-12)
+                assert found[arm, j] == pytest.approx(share * exact, abs=1e-10)
+
+
+def test_everybody_has_the_event_or_is_lost_in_the_end():
+    trial = PiecewiseTrial([0, 10], [20, 0], [0, 4], [0.1, 0.1], [1.0, 0.5], 0.02)
+    control, experimental = expected_events(trial, 1000.0).sum(axis=1)
+    assert control == pytest.approx(100.0 * 0.1 / 0.12)
+    early = np.exp(-0.12 * 4.0)
+    assert experimental == pytest.approx(100.0 * ((1 - early) * 0.1 / 0.12 + early * 0.05 / 0.07))
+
+
+def test_nothing_is_expected_before_the_start():
+    assert expected_events(UNIFORM, 0.0).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+    with pytest.raises(ValueError, match="no event is expected by month 0"):
+        event_weighted_hazard_ratio(UNIFORM, 0.0)
+    with pytest.raises(ValueError, match="hazard_starts must increase from 0"):
+        PiecewiseTrial([0], [1], [1.0], [0.1], [1.0])
+    with pytest.raises(ValueError, match="hazard_ratio must hold 2 numbers of at least 0"):
+        PiecewiseTrial([0], [1], [0, 4], [0.1, 0.1], [1.0])
 
 
 # ---------------------------------------------------------------- small pieces

@@ -15,6 +15,7 @@ from sim.exact import (
     os_quantile,
     os_survival,
     pfs_os_correlation,
+    pfs_os_kendall,
     pfs_survival,
     piecewise_hazard,
     scan_delayed_survival,
@@ -28,6 +29,7 @@ SPECIAL_CASES = (
     "crossing_hazards",
     "delayed_effect",
     "illness_death",
+    "illness_death_trial",
     "independent_action",
     "mixture_cure",
     "piecewise_hazard",
@@ -221,6 +223,13 @@ def test_illness_death(case):
     error = np.std(x * y - found * (x**2 + y**2) / 2.0) / np.sqrt(len(x))
     assert abs(found - exact) < CHANCE * error
     assert CHANCE * error < 0.02  # so a correlation that is 0.04 off is refused
+
+    # The rank correlation, with Kendall's bound on its variance.
+    tau = pfs_os_kendall(*hazards)
+    error = np.sqrt(2.0 * (1.0 - tau**2) / len(pfs))
+    found = stats.kendalltau(pfs, death).statistic
+    assert abs(found - tau) < CHANCE * error
+    assert abs(found - pfs_os_kendall(1.1 * hazards[0], *hazards[1:])) > CHANCE * error
 
 
 def test_illness_death_medians():
