@@ -35,19 +35,17 @@ __all__ = ["average_hazard_ratio"]
 FloatArray = NDArray[np.float64]
 
 
-def average_hazard_ratio(
-    sample: Sample, tau: float | None = None, exponent: float = 0.5
-) -> Comparison:
+def average_hazard_ratio(sample: Sample, tau: float, exponent: float = 0.5) -> Comparison:
     """Log of the average hazard ratio of the experimental arm against control.
 
     Parameters
     ----------
     sample : Sample
         Two arms in R replicates.
-    tau : float, optional
-        End of the average, months; by default the last time at which both arms
-        have somebody at risk, in each replicate. Name it to estimate the same
-        quantity in every replicate.
+    tau : float
+        End of the average, months. It must be named, and lie where both arms
+        still have patients: at the last of the follow-up the delta method is
+        no guide to the error of so small a tail.
     exponent : float, default 0.5
         The `a` above.
 
@@ -69,7 +67,7 @@ def average_hazard_ratio(
     after. The variance is by the delta method: a death among n of an arm moves
     its log survival from there on, with Greenwood's variance ``d / (n (n - d))``.
     """
-    if tau is not None and not tau > 0.0:
+    if not tau > 0.0:
         raise ValueError(f"tau must be above 0, got {tau:g}")
     if not exponent > 0.0:
         raise ValueError(f"exponent must be above 0, got {exponent:g}")
@@ -77,8 +75,7 @@ def average_hazard_ratio(
     def measure(table: Table) -> tuple[FloatArray, ...]:
         at_risk_1, events_1 = table.at_risk_1, table.events_1
         at_risk_0, events_0 = table.at_risk - at_risk_1, table.events - events_1
-        both = (at_risk_1 > 0.0) & (at_risk_0 > 0.0)
-        inside = both if tau is None else table.time <= tau
+        inside = table.time <= tau
         fields = (at_risk_1, events_1, at_risk_0, events_0)
         return tuple(table.columns(field * inside) for field in fields)
 
@@ -99,10 +96,8 @@ def average_hazard_ratio(
         estimate = (np.log(total_1) - np.log(total_0))[:, 0]
     error = np.where(np.isfinite(estimate), np.sqrt(variance[:, -1]), np.inf)
     z = ratio(-estimate, error)
-    until = "" if tau is None else f"{tau:g},"
-    return Comparison(
-        f"average_hazard_ratio({until}{exponent:g})", estimate, error, z, upper_tail(z)
-    )
+    name = f"average_hazard_ratio({tau:g},{exponent:g})"
+    return Comparison(name, estimate, error, z, upper_tail(z))
 
 
 class _Curve:

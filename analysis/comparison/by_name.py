@@ -102,12 +102,12 @@ class _Form:
     stratified: bool = False
 
 
-def _numbers(*counts: int) -> Callable[[str], tuple[object, ...]]:
+def _numbers(count: int) -> Callable[[str], tuple[object, ...]]:
     """A reader of as many numbers of at least 0."""
 
     def read(text: str) -> tuple[object, ...]:
         numbers = tuple(float(part) for part in text.split(",")) if text else ()
-        if len(numbers) not in counts or not all(0.0 <= x < float("inf") for x in numbers):
+        if len(numbers) != count or not all(0.0 <= x < float("inf") for x in numbers):
             raise ValueError
         return numbers
 
@@ -147,9 +147,7 @@ _PAIR = "rho and gamma, two numbers of at least 0"
 _MONTH = "a number of months"
 
 COMPARISONS: Mapping[str, _Form] = {
-    "average_hazard_ratio": _Form(
-        average_hazard_ratio, "nothing or a number of months", _numbers(0, 1)
-    ),
+    "average_hazard_ratio": _Form(average_hazard_ratio, _MONTH, _numbers(1)),
     "cox": _Form(cox),
     "early_zero": _Form(early_zero, _MONTH, _numbers(1)),
     "fleming_harrington": _Form(fleming_harrington, _PAIR, _numbers(2)),

@@ -31,10 +31,11 @@ def median_survival(arm: Arm) -> tuple[FloatArray, FloatArray]:
     or less, ``inf`` where it does not get there. Its standard error is
     Greenwood's at the median over the density there, which is the slope of the
     estimate between the last event at which it is 0.55 or more and the first at which
-    it is 0.45 or less (Collett); ``inf`` where it does not get that low.
+    it is 0.45 or less (Collett), or its last where it does not get that low.
     """
     after = arm.survival
-    at, low = _first_below(after, 0.5), _first_below(after, 0.5 - SPAN)
+    lowest = np.minimum(np.maximum(after.min(axis=1, initial=1.0), 0.5 - SPAN), 0.5)
+    at, low = _first_below(after, 0.5), _first_below(after, lowest[:, None])
     time = np.concatenate([arm.time, np.full((len(after), 1), np.inf)], axis=1)
     value = np.concatenate([after, np.zeros((len(after), 1))], axis=1)
     median, end = _pick(time, at), _pick(time, low)

@@ -214,13 +214,12 @@ def median_power(date):
 
 
 def test_power_of_the_difference_of_medians(medians):
-    # The printed power takes the density at the median as known. Ours is estimated between the
-    # survivals 0.55 and 0.45, and at month 18 the better arm is at 0.46: in most replicates there
-    # is no estimate, and power is far below the printed one. With longer follow-up the same
-    # formula holds.
+    # The printed power takes the median of every trial as reached, and the density there as known.
+    # At month 18 the better arm's survival is 0.46, and in many trials its estimate has not fallen
+    # to a half: those have no median and reject nothing. At month 42 all have one.
     assert median_power(18.0) == pytest.approx(NPSURVSS_MEDIAN, abs=1e-4)
-    assert medians.estimable("median_difference").value < 0.5
-    assert medians.power("median_difference").value < 0.5 * NPSURVSS_MEDIAN
+    assert medians.estimable("median_difference").value < 0.9
+    assert medians.power("median_difference").value < NPSURVSS_MEDIAN - APPROXIMATE
     longer = conducted(6000, *two_medians(42, "median_difference"))
     assert longer.estimable("median_difference").value > 0.999
     assert longer.power("median_difference").agrees(median_power(42.0), slack=APPROXIMATE)
