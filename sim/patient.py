@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.randomness import Streams
+from sim.randomness import Streams, WordArray
 from sim.scenario import Population
 
 __all__ = ["Draws", "Patients", "draw_patients"]
@@ -53,13 +53,13 @@ class Draws:
         """Unit exponential draws, shape (M,)."""
         return self._draw("exponential", decision, label)
 
-    def words(self, decision: str, label: str = "") -> NDArray[np.uint16]:
-        """Uniform 16-bit words, shape (M,)."""
+    def words(self, decision: str, label: str = "") -> WordArray:
+        """Uniform 64-bit words, shape (M,)."""
         return self._draw("words", decision, label)
 
     def select(self, index: NDArray[np.intp]) -> Draws:
         """The draws of the patients at `index`."""
-        chosen = index if self._index is None else self._index[index]
+        chosen = index if self._index is None else self._index.take(index)
         return Draws(self._streams, self._kept, chosen)
 
     def _draw(self, kind: Kind, decision: str, label: str) -> Any:
@@ -70,7 +70,7 @@ class Draws:
             values.flags.writeable = False
             self._kept[key] = values
         values = self._kept[key]
-        return values if self._index is None else values[self._index]
+        return values if self._index is None else values.take(self._index)
 
 
 @dataclass(frozen=True, slots=True)
