@@ -13,6 +13,7 @@ tick. Visits are numbered from 0; -1 stands for baseline.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from statistics import NormalDist
@@ -31,8 +32,8 @@ __all__ = [
     "TICK",
     "Calendar",
     "Observed",
-    "broken_off",
     "ScanGrid",
+    "broken_off",
     "detect_progression",
     "draw_calendar",
     "first_progression",
@@ -525,14 +526,17 @@ def recorded_progression(
     progression: FloatArray,
     detection: FloatArray,
     symptomatic: BoolArray,
-    last_seen: FloatArray,
+    last_seen: Callable[[], FloatArray],
     immune: bool,
 ) -> FloatArray:
-    """The first of what `first_progression` gives, without the cost of the others."""
+    """The first of what `first_progression` gives, without the cost of the others.
+
+    When a patient is last seen matters only where progression must be confirmed.
+    """
     if calendar.continuous:
         return detection
     if assessment.criteria == "irecist":
-        confirmed = _confirmed(calendar, assessment, detection, symptomatic, last_seen)
+        confirmed = _confirmed(calendar, assessment, detection, symptomatic, last_seen())
         return np.where(confirmed, detection, np.inf)
     false, first_scan = _pseudoprogression(
         calendar, assessment, draws, depth, progression, detection, immune

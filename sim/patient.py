@@ -7,6 +7,7 @@ reads nothing into them: it knows no agent's effect and no outcome.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -14,10 +15,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.hazard import by_stratum, count_passed
 from sim.randomness import Streams, WordArray
 from sim.scenario import Population
 
-__all__ = ["Draws", "Patients", "draw_patients"]
+__all__ = [
+    "Draws",
+    "Patients",
+    "acquired_exposure",
+    "draw_patients",
+    "normal_quantile",
+]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -86,29 +94,24 @@ class Patients:
     present: BoolArray
     """Mechanisms present at baseline, (K, M)."""
 
-    exposure: FloatArray
-    """Unit exponential of each mechanism divided by its share of the acquired hazard, (K, M)."""
-
-    rank: FloatArray | None = None
-    """Normal score of the benefit under the backbone alone, (M,); None where nothing needs it."""
+    rank: Callable[[Patients], FloatArray] | None = None
+    """Gives the normal score of their benefit under the backbone alone, (M,), when it is needed."""
 
     def __len__(self) -> int:
         return len(self.stratum)
 
     def select(self, index: NDArray[np.intp]) -> Patients:
         """The patients at `index`."""
-        rank = None if self.rank is None else self.rank[index]
         return Patients(
             self.draws.select(index),
-            self.stratum[index],
-            self.present[:, index],
-            self.exposure[:, index],
-            rank,
+            self.stratum.take(index),
+            self.present.take(index, axis=1),
+            self.rank,
         )
 
 
 def draw_patients(population: Population, streams: Streams) -> Patients:
-    """Strata, baseline mechanisms and acquired exposures of one block.
+    """Strata and baseline mechanisms of one block.
 
     Baseline mechanisms overlap by a one-factor Gaussian copula: mechanism k is
     present where ``l F + sqrt(1 - l**2) e < z(p)``, with loading l, one factor
@@ -117,7 +120,7 @@ def draw_patients(population: Population, streams: Streams) -> Patients:
     Parameters
     ----------
     population : Population
-        Prevalences, loadings and shares.
+        Prevalences and loadings.
     streams : Streams
         Of the block.
 
@@ -132,7 +135,6 @@ def draw_patients(population: Population, streams: Streams) -> Patients:
         draws,
         stratum,
         _draw_present(population, draws, stratum),
-        _scale(population, draws, stratum),
     )
 
 
@@ -140,7 +142,7 @@ def _draw_stratum(population: Population, draws: Draws, count: int) -> NDArray[n
     if len(population.strata) == 1:
         return np.zeros(count, dtype=np.intp)
     steps = np.cumsum(population.stratum_prevalence)[:-1]
-    return np.searchsorted(steps, draws.uniform("stratum"), side="right")
+    return count_passed(steps, draws.uniform("stratum")).astype(np.intp)
 
 
 def _draw_present(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> BoolArray:
@@ -154,23 +156,22 @@ def _draw_present(population: Population, draws: Draws, stratum: NDArray[np.intp
         if loading != 0.0:
             factor = draws.normal("baseline_factor")
             score = loading * factor + np.sqrt(1.0 - loading**2) * score
-        present[k] = score < normal_quantile(chance)[stratum]
+        np.less(score, by_stratum(normal_quantile(chance), stratum), out=present[k])
     return present
 
 
-def _scale(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> FloatArray:
-    exposure = np.full((len(population.mechanisms), len(stratum)), np.inf)
-    for k, mechanism in enumerate(population.mechanisms):
-        share = population.acquired_share[:, k]
-        if not np.any(share > 0.0):
-            continue
-        drawn = draws.exponential("acquired_resistance", mechanism)
-        if np.all(share == 1.0):
-            exposure[k] = drawn
-            continue
-        with np.errstate(divide="ignore"):
-            exposure[k] = drawn / share[stratum]
-    return exposure
+def acquired_exposure(
+    population: Population, draws: Draws, stratum: NDArray[np.intp], k: int
+) -> FloatArray:
+    """Unit exponential of mechanism `k` divided by its share of the acquired hazard, (M,)."""
+    share = population.acquired_share[:, k]
+    if not np.any(share > 0.0):
+        return np.full(len(stratum), np.inf)
+    drawn = draws.exponential("acquired_resistance", population.mechanisms[k])
+    if np.all(share == 1.0):
+        return drawn
+    with np.errstate(divide="ignore"):
+        return drawn / by_stratum(share, stratum)
 
 
 def normal_quantile(chance: FloatArray) -> FloatArray:
