@@ -330,10 +330,12 @@ def tabled_passage(exposure: FloatArray, breaks: FloatArray, rates: FloatArray) 
     """
     starts = np.concatenate([[0.0], breaks])
     spent = np.concatenate([[0.0], np.cumsum(rates[:-1] * np.diff(starts))])
-    point = exposure / rates[0] if rates[0] > 0.0 else np.full_like(exposure, np.inf)
-    for start, used, rate in zip(starts[1:], spent[1:], rates[1:], strict=True):
-        later = exposure * (1.0 / rate) + (start - used / rate) if rate > 0.0 else np.inf
-        point = np.where(exposure >= used, later, point)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(rates > 0.0, 1.0 / rates, 1.0)
+        offset = np.where(rates > 0.0, starts - spent / rates, np.inf)
+    interval = count_passed(spent[1:], exposure)
+    point = exposure * slope.take(interval)
+    point += offset.take(interval)
     return point
 
 

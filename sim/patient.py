@@ -170,8 +170,10 @@ def acquired_exposure(
     drawn = draws.exponential("acquired_resistance", population.mechanisms[k])
     if np.all(share == 1.0):
         return drawn
+    if np.all(share > 0.0):
+        return np.asarray(drawn / by_stratum(share, stratum))
     with np.errstate(divide="ignore"):
-        return drawn / by_stratum(share, stratum)
+        return np.asarray(drawn / by_stratum(share, stratum))
 
 
 def normal_quantile(chance: FloatArray) -> FloatArray:

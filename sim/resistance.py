@@ -458,11 +458,11 @@ def _alike(windows: Sequence[Window], count: int) -> list[tuple[NDArray[np.intp]
     """Mechanisms by the agents' ratios on them: indices, and the ratio of each agent."""
     if not windows:
         return [(np.arange(count), np.empty(0))]
-    columns, group = np.unique(
-        np.stack([ratio for ratio, _, _ in windows]), axis=1, return_inverse=True
-    )
-    group = group.reshape(-1)
-    return [(np.flatnonzero(group == g), columns[:, g]) for g in range(columns.shape[1])]
+    columns = list(zip(*(ratio.tolist() for ratio, _, _ in windows), strict=True))
+    return [
+        (np.array([k for k, own in enumerate(columns) if own == column]), np.array(column))
+        for column in sorted(set(columns))
+    ]
 
 
 def _smallest(
