@@ -32,6 +32,42 @@ BoolArray = NDArray[np.bool_]
 Kind = Literal["uniform", "normal", "exponential", "words"]
 
 
+class _Shelf:
+    """Where the draws of a block are kept.
+
+    Memory is asked for in pieces of many rows, which take no more than the rows
+    that are used. The many small pieces of single rows would be given back to
+    the system and fetched again in every block.
+    """
+
+    ROWS = 64
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams = streams
+        self._kept: dict[tuple[Kind, str, str], Any] = {}
+        self._free: list[FloatArray] = []
+
+    def draws(self, kind: Kind, decision: str, label: str) -> Any:
+        """One decision for everybody, drawn when first asked for, in the order of the draws."""
+        key = (kind, decision, label)
+        if key not in self._kept:
+            if kind == "words":
+                values = self.streams.words(decision, label)
+            else:
+                values = getattr(self.streams, kind)(decision, label, out=self._row())
+            # Patient by patient: a view, where (R, N) would be a copy.
+            values = values.T.reshape(-1)
+            values.flags.writeable = False
+            self._kept[key] = values
+        return self._kept[key]
+
+    def _row(self) -> FloatArray:
+        if not self._free:
+            shape = (self.ROWS, self.streams.n_patients, self.streams.size)
+            self._free = list(np.empty(shape))[::-1]
+        return self._free.pop()
+
+
 class Draws:
     """The draws of one block, each made when first asked for and then kept.
 
@@ -40,13 +76,9 @@ class Draws:
     """
 
     def __init__(
-        self,
-        streams: Streams,
-        kept: dict[tuple[Kind, str, str], Any] | None = None,
-        index: NDArray[np.intp] | None = None,
+        self, streams: Streams, shelf: _Shelf | None = None, index: NDArray[np.intp] | None = None
     ) -> None:
-        self._streams = streams
-        self._kept = {} if kept is None else kept
+        self._shelf = _Shelf(streams) if shelf is None else shelf
         self._index = index
 
     def uniform(self, decision: str, label: str = "") -> FloatArray:
@@ -68,16 +100,10 @@ class Draws:
     def select(self, index: NDArray[np.intp]) -> Draws:
         """The draws of the patients at `index`."""
         chosen = index if self._index is None else self._index.take(index)
-        return Draws(self._streams, self._kept, chosen)
+        return Draws(self._shelf.streams, self._shelf, chosen)
 
     def _draw(self, kind: Kind, decision: str, label: str) -> Any:
-        key = (kind, decision, label)
-        if key not in self._kept:
-            # In the order of the draws, patient by patient: a view, where (R, N) would be a copy.
-            values = getattr(self._streams, kind)(decision, label).T.reshape(-1)
-            values.flags.writeable = False
-            self._kept[key] = values
-        values = self._kept[key]
+        values = self._shelf.draws(kind, decision, label)
         return values if self._index is None else values.take(self._index)
 
 

@@ -132,7 +132,10 @@ def counted_words(start: WordArray, count: NDArray[np.intp]) -> WordArray:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """The streams of one block: each method makes one decision for every patient."""
+    """The streams of one block: each method makes one decision for every patient.
+
+    They draw into `out`, (n_patients, size), where it is given.
+    """
 
     seed: int
     """The run's seed."""
@@ -146,20 +149,26 @@ class Streams:
     n_patients: int
     """Patients in each replicate."""
 
-    def uniform(self, decision: str, label: str = "") -> FloatArray:
+    def uniform(
+        self, decision: str, label: str = "", out: FloatArray | None = None
+    ) -> FloatArray:
         """Uniform draws on [0, 1), shape (size, n_patients)."""
         rng = stream(self.seed, self.block, decision, label)
-        return rng.random((self.n_patients, self.size)).T
+        return rng.random((self.n_patients, self.size), out=out).T
 
-    def normal(self, decision: str, label: str = "") -> FloatArray:
+    def normal(
+        self, decision: str, label: str = "", out: FloatArray | None = None
+    ) -> FloatArray:
         """Standard normal draws, shape (size, n_patients)."""
         rng = stream(self.seed, self.block, decision, label)
-        return rng.standard_normal((self.n_patients, self.size)).T
+        return rng.standard_normal((self.n_patients, self.size), out=out).T
 
-    def exponential(self, decision: str, label: str = "") -> FloatArray:
+    def exponential(
+        self, decision: str, label: str = "", out: FloatArray | None = None
+    ) -> FloatArray:
         """Unit exponential draws, shape (size, n_patients)."""
         rng = stream(self.seed, self.block, decision, label)
-        return rng.standard_exponential((self.n_patients, self.size)).T
+        return rng.standard_exponential((self.n_patients, self.size), out=out).T
 
     def words(self, decision: str, label: str = "") -> WordArray:
         """Uniform 64-bit words, shape (size, n_patients)."""
