@@ -269,8 +269,9 @@ def _from_table(
             for stop in stops:
                 allowed &= (stop if np.ndim(stop) == 0 else stop.take(index)) < seen
         if line.matched:
-            causes = [names.index(mechanism) for mechanism in line.matched]
-            allowed &= np.isin(benefit.cause.take(index), causes)
+            cause = benefit.cause.take(index)
+            hit = [cause == names.index(mechanism) for mechanism in line.matched]
+            allowed &= np.logical_or.reduce(hit)
         choice[index.compress(~allowed)] = len(lines) - 1
     ratio = np.array([line.hazard_ratio for line in lines]).take(choice)
     regained = np.zeros(len(patients))

@@ -46,7 +46,7 @@ NEVER = 1e9
 
 def by_stratum(values: FloatArray, stratum: IntArray) -> FloatArray:
     """The value of each patient's stratum, (M,), or the one value where strata do not differ."""
-    return values[:1] if np.all(values == values[0]) else values.take(stratum)
+    return values[:1] if (values == values[0]).all() else values.take(stratum)
 
 
 def count_passed(steps: FloatArray, values: FloatArray) -> NDArray[np.int8]:
@@ -110,7 +110,7 @@ class WeibullClock:
 
 def _power(base: FloatArray, exponent: FloatArray, stratum: IntArray) -> FloatArray:
     """`base` to the stratum's exponent; exponents of 1 cost nothing and change no bit."""
-    if np.all(exponent == 1.0):
+    if (exponent == 1.0).all():
         return base
     return np.asarray(base ** by_stratum(exponent, stratum))
 
@@ -261,47 +261,56 @@ def spell_passage(exposure: FloatArray, spells: Sequence[Spell]) -> FloatArray:
     >>> spell_passage(np.array([0.2, 0.5]), [early, later])
     array([ 2., 11.])
     """
-    edges: dict[float | int, FloatArray | float] = {}
-    for spell in spells:
-        for edge in (spell.begin, spell.end):
-            edges.setdefault(_name(edge), np.minimum(edge, NEVER))
+    edges = _Edges()
+    rows = [(spell.level, edges.add(spell.begin), edges.add(spell.end)) for spell in spells]
     start, spent = np.zeros_like(exposure), np.zeros_like(exposure)
-    passed: dict[float | int, BoolArray] = {0.0: np.array(True), np.inf: np.array(False)}
-    for name, edge in edges.items():
-        if name in passed:
+    passed: list[BoolArray | bool] = []
+    for j, edge in enumerate(edges.times):
+        if edges.certain[j] is not None:
+            passed.append(edge == 0.0)
             continue
-        used = np.zeros(1)
-        for spell in spells:
-            used = used + spell.level * _time_on(spell, name, edge, edges)
-        passed[name] = used <= exposure
-        start = np.maximum(start, edge * passed[name])
-        spent = np.maximum(spent, used * passed[name])
-    rate = np.zeros(1)
-    for spell in spells:
-        rate = rate + spell.level * (passed[_name(spell.begin)] & ~passed[_name(spell.end)])
+        used = np.zeros_like(exposure)
+        for level, begin, end in rows:
+            if j != begin:
+                used += level * edges.between(begin, end, j)
+        here = used <= exposure
+        np.maximum(start, edge * here, out=start)
+        np.maximum(spent, used * here, out=spent)
+        passed.append(here)
+    rate = np.zeros_like(exposure)
+    for level, begin, end in rows:
+        rate += level * (passed[begin] & np.logical_not(passed[end]))
     with np.errstate(divide="ignore", invalid="ignore"):
         point = start + (exposure - spent) / rate
-    point[np.broadcast_to(rate == 0.0, point.shape) | (point >= NEVER)] = np.inf
+    point[(rate == 0.0) | (point >= NEVER)] = np.inf
     return point
 
 
-def _name(edge: FloatArray | float) -> float | int:
-    """What tells edges apart: a number is itself, an array is the one object that it is."""
-    return float(edge) if np.ndim(edge) == 0 else -id(edge)
+class _Edges:
+    """The times at which spells begin or end, each of them once."""
 
+    def __init__(self) -> None:
+        self.times: list[FloatArray | float] = []
+        self.certain: list[float | None] = []
+        """0 or ``inf`` where that is everybody's time, which needs no pass over the patients."""
+        self._places: dict[float | int, int] = {}
 
-def _time_on(
-    spell: Spell,
-    name: float | int,
-    edge: FloatArray | float,
-    edges: dict[float | int, FloatArray | float],
-) -> FloatArray | float:
-    """Months that a spell has lasted at an edge."""
-    begin, end = _name(spell.begin), _name(spell.end)
-    if name == begin:
-        return 0.0
-    until = edge if end in (name, np.inf) else np.minimum(edge, edges[end])
-    return until if begin == 0.0 else until - np.minimum(edge, edges[begin])
+    def add(self, time: FloatArray | float) -> int:
+        """The place of a time: a number is told by its value, an array by being the same one."""
+        name = float(time) if np.ndim(time) == 0 else -id(time)
+        if name not in self._places:
+            self._places[name] = len(self.times)
+            self.times.append(np.minimum(time, NEVER))
+            self.certain.append(name if name in (0.0, np.inf) else None)
+        return self._places[name]
+
+    def between(self, begin: int, end: int, now: int) -> FloatArray | float:
+        """Months from one edge until another, as far as they have passed at a third."""
+        time = self.times[now]
+        until = time
+        if now != end and self.certain[end] is None:
+            until = np.minimum(time, self.times[end])
+        return until if self.certain[begin] == 0.0 else until - np.minimum(time, self.times[begin])
 
 
 def tabled_passage(exposure: FloatArray, breaks: FloatArray, rates: FloatArray) -> FloatArray:

@@ -191,12 +191,12 @@ def acquired_exposure(
 ) -> FloatArray:
     """Unit exponential of mechanism `k` divided by its share of the acquired hazard, (M,)."""
     share = population.acquired_share[:, k]
-    if not np.any(share > 0.0):
+    if not share.any():
         return np.full(len(stratum), np.inf)
     drawn = draws.exponential("acquired_resistance", population.mechanisms[k])
-    if np.all(share == 1.0):
+    if (share == 1.0).all():
         return drawn
-    if np.all(share > 0.0):
+    if share.all():
         return np.asarray(drawn / by_stratum(share, stratum))
     with np.errstate(divide="ignore"):
         return np.asarray(drawn / by_stratum(share, stratum))

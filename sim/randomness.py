@@ -149,16 +149,12 @@ class Streams:
     n_patients: int
     """Patients in each replicate."""
 
-    def uniform(
-        self, decision: str, label: str = "", out: FloatArray | None = None
-    ) -> FloatArray:
+    def uniform(self, decision: str, label: str = "", out: FloatArray | None = None) -> FloatArray:
         """Uniform draws on [0, 1), shape (size, n_patients)."""
         rng = stream(self.seed, self.block, decision, label)
         return rng.random((self.n_patients, self.size), out=out).T
 
-    def normal(
-        self, decision: str, label: str = "", out: FloatArray | None = None
-    ) -> FloatArray:
+    def normal(self, decision: str, label: str = "", out: FloatArray | None = None) -> FloatArray:
         """Standard normal draws, shape (size, n_patients)."""
         rng = stream(self.seed, self.block, decision, label)
         return rng.standard_normal((self.n_patients, self.size), out=out).T

@@ -403,7 +403,7 @@ def _acquired(
     windows = [
         (agent.hazard_ratio, dose.start + agent.onset, stop)
         for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
-        if np.any(agent.hazard_ratio != 1.0)
+        if (agent.hazard_ratio != 1.0).any()
     ]
     off, on_drug = _stopping(regimen, stops, course)
     shared = (
@@ -502,19 +502,17 @@ def _joint_ratio(
 
 def _shared_path(windows: Sequence[Window], clock: _ClassClock, regimen: Regimen) -> Inverse:
     """Inversion of the hazard where all patients share one path: by table."""
-    first = np.zeros(1, dtype=np.intp)
-
-    def edge(time: FloatArray | float) -> FloatArray:
-        return np.minimum(clock.clock.exposure(np.minimum(time, NEVER), first), NEVER)
-
-    edges = [(edge(on), edge(end)) for _, on, end in windows]
-    breaks = np.unique(np.concatenate([np.zeros(1), *(e for pair in edges for e in pair)]))
-    starts = breaks[breaks < NEVER]
+    if not windows:
+        return lambda left, ratios: left
+    times = np.array([[on, end] for _, on, end in windows], dtype=np.float64)
+    stratum = np.zeros(times.size, dtype=np.intp)
+    reached = clock.clock.exposure(np.minimum(times, NEVER).reshape(-1), stratum)
+    edges = np.minimum(reached, NEVER).reshape(times.shape)
+    starts = np.array(sorted({0.0, *edges.ravel().tolist()} - {NEVER}))
 
     def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
-        if not edges:
-            return left
-        return tabled_passage(left, starts[1:], _joint_ratio(starts, ratios, edges, regimen))
+        rates = _joint_ratio(starts, ratios, [(on, end) for on, end in edges], regimen)
+        return tabled_passage(left, starts[1:], rates)
 
     return invert
 
