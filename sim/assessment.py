@@ -13,13 +13,17 @@ tick. Visits are numbered from 0; -1 stands for baseline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from statistics import NormalDist
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.patient import Draws
+from sim.randomness import WordArray, counted_words
 from sim.resistance import RESISTANT, RESPONDING
 from sim.scenario import DAYS_PER_MONTH, Assessment
 
@@ -28,6 +32,7 @@ __all__ = [
     "TICK",
     "Calendar",
     "Observed",
+    "ScanGrid",
     "broken_off",
     "detect_progression",
     "draw_calendar",
@@ -35,6 +40,7 @@ __all__ = [
     "first_response",
     "last_scan",
     "observe",
+    "recorded_progression",
     "to_tick",
     "withdrawal_time",
 ]
@@ -64,80 +70,190 @@ def to_tick(time: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Calendar:
-    """The scans of M patients, kept as draws and looked up when asked for."""
+class ScanGrid:
+    """When scans are planned, how irregular they are, and tables to look both up by day.
+
+    Day and visit numbers may be one of two more: before the first visit stands
+    baseline, -1, which takes the last place of a table, as indices from the end
+    do; after the last visit stands "never".
+    """
 
     schedule: NDArray[np.int64]
     """Scheduled day of each visit, (V,), without baseline. Empty where watching is continuous."""
 
-    days_off: NDArray[np.int64]
-    """Days by which a 16-bit word moves a scan, (65536,)."""
+    days_off: NDArray[np.int16]
+    """Days by which 16 bits of a word move a scan, (65536,)."""
 
     missed_below: int
-    """A scan is missed where its word is below this."""
+    """A scan is missed where its 16 bits are below this."""
 
-    jitter: NDArray[np.uint16] | None
-    """A word for each visit and patient, (V, M); None where scans are on their day."""
+    day: NDArray[np.int64]
+    """Scheduled day of visits, never and baseline, (V + 2,)."""
 
-    missed: NDArray[np.uint16] | None
-    """The same for missed scans; None where none is."""
+    time: FloatArray
+    """Time of a day, months in whole ticks, ``inf`` for never and 0 for baseline."""
 
-    members: IndexArray | None = None
-    """Columns of the words that belong to these patients; None where all do."""
+    earliest: IndexArray
+    """First visit that may take place on a day or later, V where there is none."""
 
-    def _column(self, patient: IndexArray) -> IndexArray:
-        return patient if self.members is None else self.members[patient]
+    latest: IndexArray
+    """Last visit that may take place before a day, -1 where there is none."""
+
+    @classmethod
+    def of(
+        cls, schedule: NDArray[np.int64], days_off: NDArray[np.int64], missed_below: int
+    ) -> ScanGrid:
+        """The grid of a schedule, with its tables."""
+        reach = int(np.abs(days_off).max())
+        beyond = int(schedule.max(initial=0)) + reach + 3
+        days = np.arange(beyond)
+        grid = cls(
+            schedule=schedule,
+            days_off=days_off.astype(np.int16),
+            missed_below=missed_below,
+            day=np.concatenate([schedule, [beyond + reach, -reach - 1]]),
+            time=np.concatenate(
+                [
+                    to_tick(days / DAYS_PER_MONTH),
+                    np.full(2 * reach + 1, np.inf),
+                    np.zeros(2 * reach + 1),
+                ]
+            ),
+            earliest=np.searchsorted(schedule, np.arange(beyond + 1) - reach, side="left"),
+            latest=np.searchsorted(schedule, np.arange(beyond + 1) + reach, side="left") - 1,
+        )
+        for item in fields(cls):
+            if isinstance(table := getattr(grid, item.name), np.ndarray):
+                table.flags.writeable = False
+        return grid
+
+    def day_at(self, time: FloatArray) -> NDArray[np.int64]:
+        """First whole day that is not before `time`, or the day after all scans, (M,)."""
+        last = len(self.earliest) - 2
+        day = (np.minimum(time, last / DAYS_PER_MONTH) * DAYS_PER_MONTH).astype(np.int64)
+        day += self.time.take(day) < time
+        return day
+
+
+class ScanWords(Protocol):
+    """A random 64-bit word for every visit of M patients."""
+
+    def at(self, visit: IndexArray, patient: IndexArray | None) -> WordArray:
+        """Words of a visit each, of the patients given or of all."""
+
+    def select(self, patient: IndexArray) -> ScanWords:
+        """The words of some of the patients."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountedWords:
+    """The words of the visits counted from one drawn word of each patient."""
+
+    start: WordArray
+    """(M,)."""
+
+    def at(self, visit: IndexArray, patient: IndexArray | None) -> WordArray:
+        """See `ScanWords.at`."""
+        return counted_words(self.start if patient is None else self.start.take(patient), visit)
+
+    def select(self, patient: IndexArray) -> CountedWords:
+        """See `ScanWords.select`."""
+        return CountedWords(self.start.take(patient))
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """The scans of M patients, looked up when asked for."""
+
+    grid: ScanGrid
+    words: ScanWords | None
+    """What makes scans irregular; None where they take place on their day, all of them."""
 
     @property
     def continuous(self) -> bool:
         """Whether there are no visits because everything is seen at once."""
-        return self.schedule.size == 0
+        return self.grid.schedule.size == 0
+
+    def look(self, visit: IndexArray, patient: IndexArray | None) -> tuple[IndexArray, BoolArray]:
+        """Day of a visit of each patient given, or of all, and whether the scan is missed."""
+        grid = self.grid
+        day = grid.day.take(visit)
+        if self.words is None:
+            return day, np.zeros(visit.shape, dtype=bool)
+        word = self.words.at(visit, patient)
+        missed = (word & np.uint64(0xFFFF << 32)) < np.uint64(grid.missed_below << 32)
+        missed &= (visit >= 0) & (visit < len(grid.schedule))
+        word >>= np.uint64(48)
+        day += grid.days_off.take(word.view(np.int64))
+        return day, missed
 
     def time(self, visit: IndexArray, patient: IndexArray) -> FloatArray:
         """Time of visits, months in whole ticks; ``inf`` past the last, 0 for baseline."""
-        last = len(self.schedule) - 1
-        inside = np.clip(visit, 0, last)
-        day = self.schedule[inside]
-        if self.jitter is not None:
-            day = day + self.days_off[self.jitter[inside, self._column(patient)]]
-        time = to_tick(day / DAYS_PER_MONTH)
-        return np.where(visit > last, np.inf, np.where(visit < 0, 0.0, time))
+        return self.grid.time.take(self.look(visit, patient)[0])
 
     def scheduled_after(self, time: FloatArray) -> IndexArray:
         """First visit, attended or not, that takes place at or after `time` (M,)."""
-        patient = np.arange(len(time))
-        grid = to_tick(self.schedule / DAYS_PER_MONTH)
-        visit = np.searchsorted(grid, time, side="left")
-        if self.jitter is None:
-            return visit
-        earlier = (visit > 0) & (self.time(visit - 1, patient) >= time)
-        later = self.time(visit, patient) < time
-        return np.asarray(visit - earlier + later)
+        return self._nearest(time, step=1, attended=False)[0]
+
+    def scheduled_time_after(self, time: FloatArray) -> FloatArray:
+        """When that visit takes place, ``inf`` where there is none."""
+        return self.grid.time.take(self._nearest(time, step=1, attended=False)[1])
 
     def first_after(self, time: FloatArray) -> IndexArray:
         """First attended visit at or after `time`, (M,); V where there is none."""
-        return self._attended(self.scheduled_after(time), step=1)
+        return self._nearest(time, step=1)[0]
+
+    def time_after(self, time: FloatArray) -> FloatArray:
+        """When that visit takes place, ``inf`` where there is none."""
+        return self.grid.time.take(self._nearest(time, step=1)[1])
 
     def last_before(self, time: FloatArray) -> IndexArray:
         """Last attended visit strictly before `time`, (M,); -1 where there is none."""
-        return self._attended(self.scheduled_after(time) - 1, step=-1)
+        return self._nearest(time, step=-1)[0]
 
-    def _attended(self, visit: IndexArray, step: int) -> IndexArray:
-        if self.missed is None:
-            return visit
-        visit = visit.copy()
-        waiting = np.flatnonzero((visit >= 0) & (visit < len(self.schedule)))
+    def time_before(self, time: FloatArray) -> FloatArray:
+        """When that visit takes place, 0 where there is none."""
+        return self.grid.time.take(self._nearest(time, step=-1)[1])
+
+    def _nearest(
+        self, time: FloatArray, step: int, attended: bool = True
+    ) -> tuple[IndexArray, IndexArray]:
+        """The nearest visit from `time` on, or before it, and its day.
+
+        Starts from the nearest visit that the schedule allows and goes on, one
+        visit at a time, in the patients for whom that one is on the wrong side
+        of `time` or missed.
+        """
+        limit = self.grid.day_at(time)
+        visit = (self.grid.earliest if step > 0 else self.grid.latest).take(limit)
+        if self.words is None:
+            return visit, self.grid.day.take(visit)
+        day, unfit = self._check(visit, limit, None, step, attended)
+        waiting = np.flatnonzero(unfit)
         while waiting.size:
-            words = self.missed[visit[waiting], self._column(waiting)]
-            skipped = words < self.missed_below
-            waiting = waiting[skipped]
-            visit[waiting] += step
-            waiting = waiting[(visit[waiting] >= 0) & (visit[waiting] < len(self.schedule))]
-        return visit
+            following = visit.take(waiting) + step
+            visit[waiting] = following
+            found, unfit = self._check(following, limit.take(waiting), waiting, step, attended)
+            day[waiting] = found
+            waiting = waiting.compress(unfit)
+        return visit, day
+
+    def _check(
+        self,
+        visit: IndexArray,
+        limit: IndexArray,
+        patient: IndexArray | None,
+        step: int,
+        attended: bool,
+    ) -> tuple[IndexArray, BoolArray]:
+        """Days of visits, and whether another visit is to be looked at instead."""
+        day, missed = self.look(visit, patient)
+        wrong = day < limit if step > 0 else day >= limit
+        return day, wrong | missed if attended else wrong
 
     def select(self, index: IndexArray) -> Calendar:
-        """The calendar of the patients at `index`; the words are shared, not copied."""
-        return replace(self, members=self._column(index))
+        """The calendar of the patients at `index`."""
+        return self if self.words is None else Calendar(self.grid, self.words.select(index))
 
 
 def scheduled_days(assessment: Assessment, horizon: float) -> NDArray[np.int64]:
@@ -145,40 +261,50 @@ def scheduled_days(assessment: Assessment, horizon: float) -> NDArray[np.int64]:
 
     The second, because the first may be done before the horizon, off its day.
     """
+    phases = zip(assessment.every.tolist(), assessment.until.tolist(), strict=True)
+    return np.array(_scheduled_days(tuple(phases), horizon), dtype=np.int64)
+
+
+def _scheduled_days(phases: tuple[tuple[float, float], ...], horizon: float) -> list[int]:
     days: list[int] = []
     week, end, beyond = 0.0, horizon * DAYS_PER_MONTH / 7.0, 0
-    for every, until in zip(assessment.every.tolist(), assessment.until.tolist(), strict=True):
+    for every, until in phases:
         begin, visit = week, 1
         while begin + visit * every <= until + 1e-9 and beyond < 2:
             week = begin + visit * every
             days.append(round(week * 7.0))
             beyond += week > end
             visit += 1
-    return np.array(days, dtype=np.int64)
+    return days
 
 
 def draw_calendar(assessment: Assessment, draws: Draws, horizon: float) -> Calendar:
     """The scans of one block of patients up to `horizon` months.
 
-    Each visit has its own draws, so a longer horizon adds visits and moves
-    none. The day is off by a normal deviate, rounded, and never by as much as
-    half the shortest interval, so that visits keep their order.
+    One word is drawn for each patient and those of the visits are counted from
+    it, so a longer horizon adds visits and moves none. The day is off by a
+    normal deviate, rounded, and never by as much as half the shortest interval,
+    so that visits keep their order.
     """
-    none = np.zeros(65536, dtype=np.int64)
-    if assessment.continuous:
-        return Calendar(np.empty(0, dtype=np.int64), none, 0, None, None)
-    schedule = scheduled_days(assessment, horizon)
-    missed_below = round(assessment.missed * 65536)
-    visits = range(len(schedule))
-    jitter = missed = None
-    if assessment.jitter_sd > 0.0:
-        shortest = int(7.0 * float(np.min(assessment.every)) + 1e-9)
-        most = (shortest - 1) // 2
-        none = _days_off(assessment.jitter_sd, most)
-        jitter = np.stack([draws.words("scan_day", str(v)) for v in visits])
-    if missed_below > 0:
-        missed = np.stack([draws.words("scan_missed", str(v)) for v in visits])
-    return Calendar(schedule, none, missed_below, jitter, missed)
+    phases = tuple(zip(assessment.every.tolist(), assessment.until.tolist(), strict=True))
+    grid = _scan_grid(
+        () if assessment.continuous else phases, assessment.jitter_sd, assessment.missed, horizon
+    )
+    regular = not grid.days_off.any() and grid.missed_below == 0
+    return Calendar(grid, None if regular else CountedWords(draws.words("scan")))
+
+
+@lru_cache(maxsize=16)
+def _scan_grid(
+    phases: tuple[tuple[float, float], ...], jitter_sd: float, missed: float, horizon: float
+) -> ScanGrid:
+    """The grid of a schedule in phases; blocks share it."""
+    schedule = np.array(_scheduled_days(phases, horizon), dtype=np.int64)
+    off = np.zeros(65536, dtype=np.int64)
+    if jitter_sd > 0.0 and phases:
+        shortest = int(7.0 * min(every for every, _ in phases) + 1e-9)
+        off = _days_off(jitter_sd, (shortest - 1) // 2)
+    return ScanGrid.of(schedule, off, round(missed * 65536) if phases else 0)
 
 
 def _days_off(sd: float, most: int) -> NDArray[np.int64]:
@@ -215,17 +341,19 @@ def detect_progression(
     """
     if calendar.continuous:
         return to_tick(progression), np.zeros(progression.shape, dtype=bool)
-    patient = np.arange(len(progression))
-    seen = calendar.time(calendar.first_after(progression), patient)
+    seen = calendar.time_after(progression)
+    symptomatic = np.zeros(progression.shape, dtype=bool)
     if assessment.symptomatic == 0.0:
-        return seen, np.zeros(progression.shape, dtype=bool)
-    symptomatic = draws.uniform("symptoms") < assessment.symptomatic
-    planned = calendar.time(calendar.scheduled_after(progression), patient)
-    symptomatic &= np.isfinite(planned)
-    fraction = draws.uniform("symptom_delay")
-    with np.errstate(invalid="ignore"):
-        between = progression + fraction * (planned - progression)
-    return np.where(symptomatic, to_tick(between), seen), symptomatic
+        return seen, symptomatic
+    felt = np.flatnonzero(draws.uniform("symptoms") < assessment.symptomatic)
+    planned = calendar.select(felt).scheduled_time_after(progression.take(felt))
+    within = np.isfinite(planned)
+    felt, planned = felt.compress(within), planned.compress(within)
+    latent = progression.take(felt)
+    fraction = draws.uniform("symptom_delay").take(felt)
+    seen[felt] = to_tick(latent + fraction * (planned - latent))
+    symptomatic[felt] = True
+    return seen, symptomatic
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +472,7 @@ def last_scan(calendar: Calendar, end: FloatArray) -> FloatArray:
     """Time of the last attended scan up to `end`, the first tick where there is none."""
     if calendar.continuous:
         return end
-    visit = calendar.last_before(end + TICK)
-    return np.maximum(calendar.time(visit, np.arange(len(end))), TICK)
+    return np.maximum(calendar.time_before(end + TICK), TICK)
 
 
 def broken_off(
@@ -378,22 +505,76 @@ def first_progression(
     if calendar.continuous:
         certain = np.ones(detection.shape, dtype=bool)
         return detection, ~certain, certain
-    patient = np.arange(len(detection))
-    wait = assessment.confirmation * 7.0 / DAYS_PER_MONTH
-    check = calendar.time(calendar.first_after(detection + wait), patient)
-    confirmed = (check <= last_seen) | symptomatic
+    confirmed = _confirmed(calendar, assessment, detection, symptomatic, last_seen)
     if assessment.criteria == "irecist":
         return np.where(confirmed, detection, np.inf), symptomatic, confirmed
-    if not immune or assessment.pseudoprogression == 0.0:
-        return detection, symptomatic, confirmed
-    first_scan = calendar.time(calendar.first_after(np.zeros(len(detection))), patient)
-    false = (depth > RESISTANT) & (first_scan < progression) & (first_scan < detection)
-    false &= draws.uniform("pseudoprogression") < assessment.pseudoprogression
-    return (
-        np.where(false, first_scan, detection),
-        symptomatic & ~false,
-        confirmed & ~false,
+    false, first_scan = _pseudoprogression(
+        calendar, assessment, draws, depth, progression, detection, immune
     )
+    first = detection.copy()
+    rapid = symptomatic.copy()
+    first[false] = first_scan
+    rapid[false] = confirmed[false] = False
+    return first, rapid, confirmed
+
+
+def recorded_progression(
+    calendar: Calendar,
+    assessment: Assessment,
+    draws: Draws,
+    depth: NDArray[np.int8],
+    progression: FloatArray,
+    detection: FloatArray,
+    symptomatic: BoolArray,
+    last_seen: Callable[[], FloatArray],
+    immune: bool,
+) -> FloatArray:
+    """The first of what `first_progression` gives, without the cost of the others.
+
+    When a patient is last seen matters only where progression must be confirmed.
+    """
+    if calendar.continuous:
+        return detection
+    if assessment.criteria == "irecist":
+        confirmed = _confirmed(calendar, assessment, detection, symptomatic, last_seen())
+        return np.where(confirmed, detection, np.inf)
+    false, first_scan = _pseudoprogression(
+        calendar, assessment, draws, depth, progression, detection, immune
+    )
+    first = detection.copy()
+    first[false] = first_scan
+    return first
+
+
+def _confirmed(
+    calendar: Calendar,
+    assessment: Assessment,
+    detection: FloatArray,
+    symptomatic: BoolArray,
+    last_seen: FloatArray,
+) -> BoolArray:
+    """Whether a later scan, or symptoms, confirm that the detected progression is one."""
+    wait = assessment.confirmation * 7.0 / DAYS_PER_MONTH
+    return np.asarray((calendar.time_after(detection + wait) <= last_seen) | symptomatic)
+
+
+def _pseudoprogression(
+    calendar: Calendar,
+    assessment: Assessment,
+    draws: Draws,
+    depth: NDArray[np.int8],
+    progression: FloatArray,
+    detection: FloatArray,
+    immune: bool,
+) -> tuple[IndexArray, FloatArray]:
+    """Patients whose first scan looks like progression and is not, and its time."""
+    if not immune or assessment.pseudoprogression == 0.0:
+        return np.empty(0, dtype=np.intp), np.empty(0)
+    looks = draws.uniform("pseudoprogression") < assessment.pseudoprogression
+    false = np.flatnonzero(looks & (depth > RESISTANT))
+    first_scan = calendar.select(false).time_after(np.zeros(len(false)))
+    earlier = (first_scan < progression.take(false)) & (first_scan < detection.take(false))
+    return false.compress(earlier), first_scan.compress(earlier)
 
 
 def first_response(
@@ -409,10 +590,7 @@ def first_response(
     latent = np.full(depth.shape, assessment.response_median)
     if assessment.response_sd > 0.0:
         latent = latent * np.exp(assessment.response_sd * draws.normal("response_time"))
-    if calendar.continuous:
-        seen = to_tick(latent)
-    else:
-        seen = calendar.time(calendar.first_after(latent), np.arange(len(depth)))
+    seen = to_tick(latent) if calendar.continuous else calendar.time_after(latent)
     shown = (depth == RESPONDING) & (seen < progression) & (seen < first_pd) & (seen <= last_seen)
     return np.where(shown, seen, np.inf)
 
@@ -427,10 +605,7 @@ def _best_response(
 ) -> NDArray[np.int8]:
     """Best overall response by RECIST 1.1, without confirmation of response."""
     until = np.minimum(progression_time, last_seen + TICK)
-    if calendar.continuous:
-        last_good = until
-    else:
-        last_good = calendar.time(calendar.last_before(until), np.arange(len(until)))
+    last_good = until if calendar.continuous else calendar.time_before(until)
     stable = last_good >= assessment.stable_minimum * 7.0 / DAYS_PER_MONTH
     stable &= last_good > 0.0
     best = np.where(stable, SD, np.where(np.isfinite(progression_time), PD, NE))

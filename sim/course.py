@@ -7,14 +7,16 @@ dies. It does not look at scans itself: it is told when progression is detected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.hazard import first_passage
-from sim.patient import Patients
+from sim.hazard import Spell, count_passed, spell_passage
+from sim.patient import Draws, Patients
 from sim.resistance import (
     RESISTANT,
     Benefit,
@@ -24,7 +26,7 @@ from sim.resistance import (
     last_doses,
     reversed_mechanisms,
 )
-from sim.scenario import Dose, Scenario, Strategy
+from sim.scenario import Course, Dose, Scenario, Strategy
 
 __all__ = [
     "ADDITION", "CROSSOVER", "NO_LINE", "UNTREATED", "Aftermath", "follow", "regrow",
@@ -38,15 +40,12 @@ NO_LINE, UNTREATED, CROSSOVER, ADDITION = -1, 0, 1, 2
 """Codes of what follows detected progression; the scenario's own next lines follow from 3 on."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Aftermath:
     """What followed resistance, for M patients."""
 
     next_line: NDArray[np.int8]
     """Code; -1 where progression was not detected in the patient's life."""
-
-    sites: NDArray[np.int16]
-    """Number of progressing sites."""
 
     last_dose: FloatArray
     """Last dose of the ICI, or of the last agent where there is none."""
@@ -56,6 +55,13 @@ class Aftermath:
 
     death: FloatArray
     """Death from any cause, months since randomisation."""
+
+    _count_sites: Callable[[], NDArray[np.int16]]
+
+    @cached_property
+    def sites(self) -> NDArray[np.int16]:
+        """Number of progressing sites, counted when asked for."""
+        return self._count_sites()
 
 
 def growth_speed(patients: Patients, scenario: Scenario) -> FloatArray | float:
@@ -85,8 +91,9 @@ def regrow(
     course = scenario.course
     if course.primary_lag == 0.0 and course.acquired_lag == 0.0:
         return benefit.time, benefit.time
-    median = np.where(benefit.depth == RESISTANT, course.primary_lag, course.acquired_lag)
-    lag = median / growth_speed(patients, scenario)
+    primary = benefit.depth == RESISTANT
+    lag = _of_two(course.primary_lag, course.acquired_lag, primary)
+    lag = lag / growth_speed(patients, scenario)
     if course.lag_sd > 0.0:
         lag = lag * np.exp(course.lag_sd * patients.draws.normal("regrowth"))
     slowing: FloatArray | float = 1.0
@@ -147,9 +154,8 @@ def follow(
     -------
     Aftermath
     """
-    sites = _progressing_sites(patients, benefit, scenario)
     line, ratio, regained = _next_line(
-        patients, strategy, regimen, stops, benefit, detection, sites, scenario
+        patients, strategy, regimen, stops, benefit, detection, scenario
     )
     ends = _treatment_ends(stops, line, detection, scenario)
     death = _death(patients, regimen, ends, benefit, clock, detection, ratio, regained, scenario)
@@ -160,8 +166,15 @@ def follow(
             if agent.checkpoint_inhibitor or not regimen.backbones
         ]
     )
-    received = np.where(detection < death, line, NO_LINE).astype(np.int8)
-    return Aftermath(received, sites, last_dose, regained, death)
+    received = line.copy()
+    received[detection >= death] = NO_LINE
+    count_sites = partial(_progressing_sites, patients.draws, benefit.depth, scenario.course)
+    return Aftermath(received, last_dose, regained, death, count_sites)
+
+
+def _of_two(first: float, second: float, which: BoolArray) -> FloatArray:
+    """The first number where `which` holds, else the second."""
+    return np.array([second, first]).take(which.view(np.int8))
 
 
 def _treatment_ends(
@@ -178,21 +191,22 @@ def _treatment_ends(
     until = detection
     if "continue_beyond_progression" in names:
         code = ADDITION + 1 + names.index("continue_beyond_progression")
-        until = np.where(line == code, np.inf, detection)
+        until = detection.copy()
+        until[np.flatnonzero(line == code)] = np.inf
     return [np.minimum(stop, until) for stop in stops]
 
 
-def _progressing_sites(
-    patients: Patients, benefit: Benefit, scenario: Scenario
-) -> NDArray[np.int16]:
+def _progressing_sites(draws: Draws, depth: NDArray[np.int8], course: Course) -> NDArray[np.int16]:
     """Geometric number of sites whose chance of being at most three is the stated share."""
-    course = scenario.course
-    share = np.where(benefit.depth == RESISTANT, course.oligo_primary, course.oligo_acquired)
+    share = np.array([course.oligo_acquired, course.oligo_primary])
+    primary = (depth == RESISTANT).view(np.int8)
     more = np.cbrt(1.0 - share)
-    uniform = patients.draws.uniform("progressing_sites")
     with np.errstate(divide="ignore", invalid="ignore"):
-        sites = np.ceil(np.log1p(-uniform) / np.log(more))
-    sites = np.where(more == 1.0, 99.0, np.where(more == 0.0, 1.0, sites))
+        log_more = np.log(more)
+        sites = np.ceil(np.log1p(-draws.uniform("progressing_sites")) / log_more.take(primary))
+    if np.any((more == 0.0) | (more == 1.0)):
+        more = more.take(primary)
+        sites = np.where(more == 1.0, 99.0, np.where(more == 0.0, 1.0, sites))
     return np.clip(sites, 1, 99).astype(np.int16)
 
 
@@ -203,34 +217,29 @@ def _next_line(
     stops: Sequence[FloatArray],
     benefit: Benefit,
     detection: FloatArray,
-    sites: NDArray[np.int16],
     scenario: Scenario,
 ) -> tuple[NDArray[np.int8], FloatArray, FloatArray]:
     """Code of the next line, its ratio on the death hazard, and months of renewed benefit."""
     course, draws = scenario.course, patients.draws
-    seen = np.isfinite(detection)
-    line, ratio, regained = _from_table(patients, stops, benefit, detection, sites, scenario)
+    line, ratio, regained = _from_table(patients, stops, benefit, detection, scenario)
+
+    def instead(index: NDArray[np.intp], code: int, factor: float, months: Any) -> None:
+        line[index], ratio[index], regained[index] = code, factor, months
+
     if regimen.later:
         # Where the addition undoes nothing, the patient gets what the others would get.
         added = _added(patients, regimen, benefit, scenario)
-        line = np.where(added > 0.0, ADDITION, line)
-        ratio = np.where(added > 0.0, 1.0, ratio)
-        regained = np.where(added > 0.0, added, regained)
+        index = np.flatnonzero(added > 0.0)
+        instead(index, ADDITION, 1.0, added.take(index))
     if course.untreated > 0.0:
-        never = draws.uniform("treated_again") < course.untreated
-        line = np.where(never, UNTREATED, line)
-        ratio = np.where(never, course.untreated_ratio, ratio)
-        regained = np.where(never, 0.0, regained)
+        never = np.flatnonzero(draws.uniform("treated_again") < course.untreated)
+        instead(never, UNTREATED, course.untreated_ratio, 0.0)
     if strategy.crossover > 0.0:
         crosses = draws.uniform("crossover") < strategy.crossover
-        line = np.where(crosses, CROSSOVER, line)
-        ratio = np.where(crosses, 1.0, ratio)
-        regained = np.where(crosses, _crossed(patients, scenario), regained)
-    return (
-        np.where(seen, line, NO_LINE).astype(np.int8),
-        np.where(seen, ratio, 1.0),
-        np.where(seen, regained, 0.0),
-    )
+        index = np.flatnonzero(crosses & np.isfinite(detection))
+        instead(index, CROSSOVER, 1.0, _crossed(patients.select(index), scenario))
+    instead(np.flatnonzero(np.isinf(detection)), NO_LINE, 1.0, 0.0)
+    return line, ratio, regained
 
 
 def _from_table(
@@ -238,40 +247,41 @@ def _from_table(
     stops: Sequence[FloatArray],
     benefit: Benefit,
     detection: FloatArray,
-    sites: NDArray[np.int16],
     scenario: Scenario,
 ) -> tuple[NDArray[np.int8], FloatArray, FloatArray]:
     """What the scenario's table of next lines gives, one stored uniform for the choice."""
     lines, draws = scenario.course.next_lines, patients.draws
-    if len(lines) == 1:
-        choice = np.zeros(len(patients), dtype=np.intp)
-    else:
+    choice = np.zeros(len(patients), dtype=np.int8)
+    if len(lines) > 1:
         edges = np.cumsum([line.share for line in lines])[:-1]
-        choice = np.searchsorted(edges, draws.uniform("next_line"), side="right")
-    off = np.logical_and.reduce([np.broadcast_to(s < detection, detection.shape) for s in stops])
-    eligible = {
-        "all": np.ones(len(patients), dtype=bool),
-        "oligoprogression": sites <= 3,
-        "off_treatment": off,
-    }
+        choice = count_passed(edges, draws.uniform("next_line"))
     names = scenario.population.mechanisms
-    allowed = np.stack(
-        [
-            eligible[line.eligible]
-            & (not line.matched or np.isin(benefit.cause, [names.index(m) for m in line.matched]))
-            for line in lines
-        ]
-    )
-    row = np.arange(len(patients))
-    choice = np.where(allowed[choice, row], choice, len(lines) - 1)
-    ratio = np.array([line.hazard_ratio for line in lines])[choice]
+    for k, line in enumerate(lines[:-1]):
+        if line.eligible == "all" and not line.matched:
+            continue
+        index = np.flatnonzero(choice == k)
+        allowed = np.ones(len(index), dtype=bool)
+        if line.eligible == "oligoprogression":
+            depth = benefit.depth.take(index)
+            allowed &= _progressing_sites(draws.select(index), depth, scenario.course) <= 3
+        elif line.eligible == "off_treatment":
+            seen = detection.take(index)
+            for stop in stops:
+                allowed &= (stop if np.ndim(stop) == 0 else stop.take(index)) < seen
+        if line.matched:
+            cause = benefit.cause.take(index)
+            hit = [cause == names.index(mechanism) for mechanism in line.matched]
+            allowed &= np.logical_or.reduce(hit)
+        choice[index.compress(~allowed)] = len(lines) - 1
+    ratio = np.array([line.hazard_ratio for line in lines]).take(choice)
     regained = np.zeros(len(patients))
     for k, line in enumerate(lines):
         if line.regain > 0.0:
             lucky = (choice == k) & (draws.uniform("regain", line.name) < line.regain)
-            length = draws.exponential("regained_benefit", line.name)
-            regained = np.where(lucky, length * line.regain_median / np.log(2.0), regained)
-    return (choice + ADDITION + 1).astype(np.int8), ratio, regained
+            index = np.flatnonzero(lucky)
+            length = draws.exponential("regained_benefit", line.name).take(index)
+            regained[index] = length * line.regain_median / np.log(2.0)
+    return choice + np.int8(ADDITION + 1), ratio, regained
 
 
 def _added(
@@ -341,48 +351,39 @@ def _death(
 ) -> FloatArray:
     """Solve the sum of all death hazards for one stored unit exponential."""
     course, draws = scenario.course, patients.draws
-    count = len(patients)
     tumour_hazard, background = course.tumour_death_hazard, course.background_hazard
     if not regimen.backbones and regimen.active:
         activity = regimen.active[0][1]
         tumour_hazard, background = activity.tumour_death_hazard, activity.background_hazard
-    renewed = detection + regained
-    tumour = tumour_hazard * _relative_speed(patients, benefit, scenario)
-    toxic = [
-        (dose.start, dose.start + agent.fatal.window, stop, agent.fatal)
-        for (dose, agent), stop in zip(regimen.agents, ends, strict=True)
-        if not agent.fatal.absent
-    ]
-    has_tumour = bool(np.any(tumour > 0.0))
-    edges = [np.asarray(start) for start in course.background_starts[1:]]
-    edges += [np.asarray(edge) for start, end, stop, _ in toxic for edge in (start, end, stop)]
-    edges += [clock, detection, renewed] if has_tumour else []
-
-    def rate(start: FloatArray) -> FloatArray:
-        interval = np.searchsorted(course.background_starts, start, side="right") - 1
-        value = background[interval]
-        for begin, end, stop, hazard in toxic:
-            level = np.where(start < end, hazard.early, hazard.late)
-            value = value + np.where((start >= begin) & (start < stop), level, 0.0)
-        if has_tumour:
-            after = np.where(start >= detection, ratio, 1.0)
-            running = (start >= clock) & ~((start >= detection) & (start < renewed))
-            value = value + np.where(running, tumour * after, 0.0)
-        return np.asarray(value)
-
-    breaks = np.stack([np.broadcast_to(edge, (count,)) for edge in edges]) if edges else None
-    table = np.empty((0, count)) if breaks is None else breaks
-    return first_passage(draws.exponential("death"), table, rate)
+    spells = []
+    edges = [*course.background_starts.tolist(), np.inf]
+    for level, begin, end in zip(background.tolist(), edges, edges[1:], strict=False):
+        spells.append(Spell(level, begin, end))
+    for (dose, agent), stop in zip(regimen.agents, ends, strict=True):
+        if not agent.fatal.absent:
+            stop = np.maximum(stop, dose.start)
+            change = np.minimum(dose.start + agent.fatal.window, stop)
+            spells.append(Spell(agent.fatal.early, dose.start, change))
+            spells.append(Spell(agent.fatal.late, change, stop))
+    if tumour_hazard > 0.0:
+        tumour = tumour_hazard * _relative_speed(patients, benefit, scenario)
+        # Detection suspends the hazard during a renewed benefit and changes it from then on.
+        first = np.minimum(clock, detection)
+        again = np.maximum(detection + regained, clock)
+        spells.append(Spell(tumour, first, detection))
+        spells.append(Spell(tumour * ratio, again, np.inf))
+    spells = [spell for spell in spells if np.ndim(spell.level) > 0 or spell.level > 0.0]
+    return spell_passage(draws.exponential("death"), spells)
 
 
 def _relative_speed(patients: Patients, benefit: Benefit, scenario: Scenario) -> FloatArray:
     """Each patient's factor on the tumour-death hazard: growth speed, timing and frailty."""
-    course = scenario.course
-    speed = np.ones(len(patients))
-    if course.growth_exponent > 0.0:
-        speed = speed * growth_speed(patients, scenario) ** course.growth_exponent
+    course, draws = scenario.course, patients.draws
+    log_speed = np.zeros(len(patients))
+    if course.growth_exponent > 0.0 and course.growth_sd > 0.0:
+        log_speed += course.growth_exponent * course.growth_sd * draws.normal("growth_speed")
     if course.timing_exponent > 0.0:
-        speed = speed * ((benefit.time + 1.5) / 7.5) ** -course.timing_exponent
+        log_speed -= course.timing_exponent * np.log((benefit.time + 1.5) / 7.5)
     if course.death_frailty_sd > 0.0:
-        speed = speed * np.exp(course.death_frailty_sd * patients.draws.normal("death_frailty"))
-    return speed
+        log_speed += course.death_frailty_sd * draws.normal("death_frailty")
+    return np.exp(log_speed)

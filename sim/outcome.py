@@ -19,9 +19,9 @@ from sim.assessment import (
     Calendar,
     Observed,
     detect_progression,
-    first_progression,
     first_response,
     observe,
+    recorded_progression,
 )
 from sim.course import Aftermath, follow, regrow, regrow_again
 from sim.definitions import Definition
@@ -141,10 +141,11 @@ class Outcome:
         if self.calendar.continuous:
             return self.progression
         detection, symptomatic = self._detected
-        return first_progression(
+        return recorded_progression(
             self.calendar, self.scenario.assessment, self.patients.draws, self.benefit.depth,
-            self.progression, detection, symptomatic, self.last_seen, bool(self.regimen.backbones),
-        )[0]  # fmt: skip
+            self.progression, detection, symptomatic, lambda: self.last_seen,
+            bool(self.regimen.backbones),
+        )  # fmt: skip
 
     @cached_property
     def progression_tick(self) -> TickArray:
@@ -165,8 +166,7 @@ class Outcome:
         again = regrow_again(self.patients, self.aftermath, self.detection, self.scenario)
         if self.calendar.continuous:
             return again
-        patient = np.arange(len(again))
-        return self.calendar.time(self.calendar.first_after(again), patient)
+        return self.calendar.time_after(again)
 
     @cached_property
     def observed(self) -> Observed:

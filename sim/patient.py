@@ -7,6 +7,7 @@ reads nothing into them: it knows no agent's effect and no outcome.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -14,14 +15,57 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.randomness import Streams
+from sim.hazard import by_stratum, count_passed
+from sim.randomness import Streams, WordArray
 from sim.scenario import Population
 
-__all__ = ["Draws", "Patients", "draw_patients"]
+__all__ = [
+    "Draws",
+    "Patients",
+    "acquired_exposure",
+    "draw_patients",
+    "normal_quantile",
+]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Kind = Literal["uniform", "normal", "exponential", "words"]
+
+
+class _Shelf:
+    """Where the draws of a block are kept.
+
+    Memory is asked for in pieces of many rows, which take no more than the rows
+    that are used. The many small pieces of single rows would be given back to
+    the system and fetched again in every block.
+    """
+
+    ROWS = 64
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams = streams
+        self._kept: dict[tuple[Kind, str, str], Any] = {}
+        self._free: list[FloatArray] = []
+
+    def draws(self, kind: Kind, decision: str, label: str) -> Any:
+        """One decision for everybody, drawn when first asked for, in the order of the draws."""
+        key = (kind, decision, label)
+        if key not in self._kept:
+            if kind == "words":
+                values = self.streams.words(decision, label)
+            else:
+                values = getattr(self.streams, kind)(decision, label, out=self._row())
+            # Patient by patient: a view, where (R, N) would be a copy.
+            values = values.T.reshape(-1)
+            values.flags.writeable = False
+            self._kept[key] = values
+        return self._kept[key]
+
+    def _row(self) -> FloatArray:
+        if not self._free:
+            shape = (self.ROWS, self.streams.n_patients, self.streams.size)
+            self._free = list(np.empty(shape))[::-1]
+        return self._free.pop()
 
 
 class Draws:
@@ -32,13 +76,9 @@ class Draws:
     """
 
     def __init__(
-        self,
-        streams: Streams,
-        kept: dict[tuple[Kind, str, str], Any] | None = None,
-        index: NDArray[np.intp] | None = None,
+        self, streams: Streams, shelf: _Shelf | None = None, index: NDArray[np.intp] | None = None
     ) -> None:
-        self._streams = streams
-        self._kept = {} if kept is None else kept
+        self._shelf = _Shelf(streams) if shelf is None else shelf
         self._index = index
 
     def uniform(self, decision: str, label: str = "") -> FloatArray:
@@ -53,24 +93,18 @@ class Draws:
         """Unit exponential draws, shape (M,)."""
         return self._draw("exponential", decision, label)
 
-    def words(self, decision: str, label: str = "") -> NDArray[np.uint16]:
-        """Uniform 16-bit words, shape (M,)."""
+    def words(self, decision: str, label: str = "") -> WordArray:
+        """Uniform 64-bit words, shape (M,)."""
         return self._draw("words", decision, label)
 
     def select(self, index: NDArray[np.intp]) -> Draws:
         """The draws of the patients at `index`."""
-        chosen = index if self._index is None else self._index[index]
-        return Draws(self._streams, self._kept, chosen)
+        chosen = index if self._index is None else self._index.take(index)
+        return Draws(self._shelf.streams, self._shelf, chosen)
 
     def _draw(self, kind: Kind, decision: str, label: str) -> Any:
-        key = (kind, decision, label)
-        if key not in self._kept:
-            # In the order of the draws, patient by patient: a view, where (R, N) would be a copy.
-            values = getattr(self._streams, kind)(decision, label).T.reshape(-1)
-            values.flags.writeable = False
-            self._kept[key] = values
-        values = self._kept[key]
-        return values if self._index is None else values[self._index]
+        values = self._shelf.draws(kind, decision, label)
+        return values if self._index is None else values.take(self._index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,29 +120,24 @@ class Patients:
     present: BoolArray
     """Mechanisms present at baseline, (K, M)."""
 
-    exposure: FloatArray
-    """Unit exponential of each mechanism divided by its share of the acquired hazard, (K, M)."""
-
-    rank: FloatArray | None = None
-    """Normal score of the benefit under the backbone alone, (M,); None where nothing needs it."""
+    rank: Callable[[Patients], FloatArray] | None = None
+    """Gives the normal score of their benefit under the backbone alone, (M,), when it is needed."""
 
     def __len__(self) -> int:
         return len(self.stratum)
 
     def select(self, index: NDArray[np.intp]) -> Patients:
         """The patients at `index`."""
-        rank = None if self.rank is None else self.rank[index]
         return Patients(
             self.draws.select(index),
-            self.stratum[index],
-            self.present[:, index],
-            self.exposure[:, index],
-            rank,
+            self.stratum.take(index),
+            self.present.take(index, axis=1),
+            self.rank,
         )
 
 
 def draw_patients(population: Population, streams: Streams) -> Patients:
-    """Strata, baseline mechanisms and acquired exposures of one block.
+    """Strata and baseline mechanisms of one block.
 
     Baseline mechanisms overlap by a one-factor Gaussian copula: mechanism k is
     present where ``l F + sqrt(1 - l**2) e < z(p)``, with loading l, one factor
@@ -117,7 +146,7 @@ def draw_patients(population: Population, streams: Streams) -> Patients:
     Parameters
     ----------
     population : Population
-        Prevalences, loadings and shares.
+        Prevalences and loadings.
     streams : Streams
         Of the block.
 
@@ -132,7 +161,6 @@ def draw_patients(population: Population, streams: Streams) -> Patients:
         draws,
         stratum,
         _draw_present(population, draws, stratum),
-        _scale(population, draws, stratum),
     )
 
 
@@ -140,7 +168,7 @@ def _draw_stratum(population: Population, draws: Draws, count: int) -> NDArray[n
     if len(population.strata) == 1:
         return np.zeros(count, dtype=np.intp)
     steps = np.cumsum(population.stratum_prevalence)[:-1]
-    return np.searchsorted(steps, draws.uniform("stratum"), side="right")
+    return count_passed(steps, draws.uniform("stratum")).astype(np.intp)
 
 
 def _draw_present(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> BoolArray:
@@ -154,23 +182,24 @@ def _draw_present(population: Population, draws: Draws, stratum: NDArray[np.intp
         if loading != 0.0:
             factor = draws.normal("baseline_factor")
             score = loading * factor + np.sqrt(1.0 - loading**2) * score
-        present[k] = score < normal_quantile(chance)[stratum]
+        np.less(score, by_stratum(normal_quantile(chance), stratum), out=present[k])
     return present
 
 
-def _scale(population: Population, draws: Draws, stratum: NDArray[np.intp]) -> FloatArray:
-    exposure = np.full((len(population.mechanisms), len(stratum)), np.inf)
-    for k, mechanism in enumerate(population.mechanisms):
-        share = population.acquired_share[:, k]
-        if not np.any(share > 0.0):
-            continue
-        drawn = draws.exponential("acquired_resistance", mechanism)
-        if np.all(share == 1.0):
-            exposure[k] = drawn
-            continue
-        with np.errstate(divide="ignore"):
-            exposure[k] = drawn / share[stratum]
-    return exposure
+def acquired_exposure(
+    population: Population, draws: Draws, stratum: NDArray[np.intp], k: int
+) -> FloatArray:
+    """Unit exponential of mechanism `k` divided by its share of the acquired hazard, (M,)."""
+    share = population.acquired_share[:, k]
+    if not share.any():
+        return np.full(len(stratum), np.inf)
+    drawn = draws.exponential("acquired_resistance", population.mechanisms[k])
+    if (share == 1.0).all():
+        return drawn
+    if share.all():
+        return np.asarray(drawn / by_stratum(share, stratum))
+    with np.errstate(divide="ignore"):
+        return np.asarray(drawn / by_stratum(share, stratum))
 
 
 def normal_quantile(chance: FloatArray) -> FloatArray:

@@ -17,14 +17,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.combination import RULES, Rule, conditional_chances
-from sim.hazard import NEVER, Clock, first_passage, tabled_passage, two_phase_time
-from sim.patient import Draws, Patients, draw_patients, normal_quantile
+from sim.hazard import NEVER, Clock, by_stratum, first_passage, tabled_passage, two_phase_time
+from sim.patient import (
+    Draws,
+    Patients,
+    acquired_exposure,
+    draw_patients,
+    normal_quantile,
+)
 from sim.randomness import Streams
 from sim.scenario import (
     DAYS_PER_MONTH,
@@ -255,45 +262,69 @@ def immune_benefit(
     responding = ~primary & _below(
         draws, "response", _raised(population.responding, regimen, "response"), stratum
     )
-    long_responding = _raised(population.durable_responding, regimen, "durability")
-    long_controlled = _raised(population.durable_controlled, regimen, "durability")
-    mortal_benefit = not (long_responding.any() or long_controlled.any())
-    if mortal_benefit:
-        durable = np.zeros(len(patients), dtype=bool)
-    else:
-        durable = ~primary & np.where(
-            responding,
-            _below(draws, "durability", long_responding, stratum),
-            _below(draws, "durability", long_controlled, stratum),
+    durable = _durable(draws, population, regimen, stratum, responding)
+    if durable is not None:
+        durable &= ~primary
+    depth = CONTROLLED + responding.view(np.int8)
+    if not primary.any():
+        time, cause = _acquired(
+            draws, stratum, regimen, stops, population, course, responding, durable
         )
-    speed: FloatArray | float = 1.0
-    if population.controlled_ratio != 1.0:
-        speed = np.where(responding | durable, 1.0, population.controlled_ratio)
-    if population.frailty_sd > 0.0:
-        speed = speed * np.exp(population.frailty_sd * draws.normal("frailty"))
-    if regimen.rule.scales_exposure and regimen.active:
-        speed = speed * regimen.psi
-    time, cause = _acquired(
-        patients, regimen, stops, population, course, None if mortal_benefit else durable, speed
-    )
-    depth = (CONTROLLED + responding.view(np.int8)).astype(np.int8, copy=False)
-    if primary.any():
-        depth[primary] = RESISTANT
-        cause = np.where(primary, _one_of_several(left, population, draws), cause).astype(np.int8)
-        time = np.where(primary, 0.0, time)
+    else:
+        depth *= ~primary
+        time = np.zeros(len(patients))
+        cause = np.full(len(patients), -1, dtype=np.int8)
+        hit, spared = np.flatnonzero(primary), np.flatnonzero(~primary)
+        cause[hit] = _one_of_several(left.take(hit, axis=1), population, draws.select(hit))
+        time[spared], cause[spared] = _acquired(
+            draws.select(spared),
+            stratum.take(spared),
+            regimen,
+            [stop if np.ndim(stop) == 0 else stop.take(spared) for stop in stops],
+            population,
+            course,
+            responding.take(spared),
+            None if durable is None else durable.take(spared),
+        )
+    if durable is None:
+        durable = np.zeros(len(patients), dtype=bool)
     return Benefit(depth, durable, time, cause)
 
 
-def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> NDArray[np.intp]:
+def _durable(
+    draws: Draws,
+    population: Population,
+    regimen: Regimen,
+    stratum: IntArray,
+    responding: BoolArray,
+) -> BoolArray | None:
+    """Whose benefit would last, by depth and stratum; None where the regimen lets nobody's last."""
+    chance = np.concatenate(
+        [
+            _raised(population.durable_controlled, regimen, "durability"),
+            _raised(population.durable_responding, regimen, "durability"),
+        ]
+    )
+    if not chance.any():
+        return None
+    return _below(draws, "durability", chance, stratum + len(population.strata) * responding)
+
+
+def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> NDArray[np.int8]:
     """The mechanism that counts as the cause among those left (K, M): lowest of stored uniforms."""
+    chosen = np.zeros(left.shape[1], dtype=np.int8)
     if len(left) == 1:
-        return np.zeros(left.shape[1], dtype=np.intp)
+        return chosen
     lowest = np.full(left.shape[1], np.inf)
-    chosen = np.zeros(left.shape[1], dtype=np.intp)
-    for k in np.flatnonzero(left.any(axis=1)):
-        score = np.where(left[k], draws.uniform("primary_cause", population.mechanisms[k]), np.inf)
-        chosen = np.where(score < lowest, k, chosen)
-        lowest = np.minimum(score, lowest)
+    for k, here in enumerate(left):
+        index = np.flatnonzero(here)
+        if index.size == 0:
+            continue
+        score = draws.uniform("primary_cause", population.mechanisms[k]).take(index)
+        lower = score < lowest.take(index)
+        index = index.compress(lower)
+        lowest[index] = score.compress(lower)
+        chosen[index] = k
     return chosen
 
 
@@ -307,11 +338,11 @@ def _raised(chance: FloatArray, regimen: Regimen, field: str) -> FloatArray:
     return np.maximum(regimen.rule.chance(stack, regimen.psi), chance)
 
 
-def _below(draws: Draws, decision: str, chance: FloatArray, stratum: IntArray) -> BoolArray:
-    """One stored uniform against the stratum's chance; certainties draw nothing."""
+def _below(draws: Draws, decision: str, chance: FloatArray, cell: NDArray[np.intp]) -> BoolArray:
+    """One stored uniform against the chance of the patient's cell; certainties draw nothing."""
     if np.all(chance == chance[0]) and chance[0] in (0.0, 1.0):
-        return np.full(stratum.shape, chance[0] == 1.0)
-    return np.asarray(draws.uniform(decision) < chance[stratum])
+        return np.full(cell.shape, chance[0] == 1.0)
+    return np.asarray(draws.uniform(decision) < by_stratum(chance, cell))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,10 +357,11 @@ class _ClassClock:
 
     def exposure(self, time: FloatArray | float) -> FloatArray:
         """Operational time at `time`, months, (M,)."""
-        ordinary = self.clock.exposure(np.minimum(time, NEVER), self.stratum)
+        time = np.minimum(time, NEVER)
+        ordinary = self.clock.exposure(time, self.stratum)
         if self.durable is None:
             return ordinary
-        elapsed = np.maximum(np.minimum(time, NEVER) - self.clock.start, 0.0)
+        elapsed = np.maximum(time - self.clock.start, 0.0)
         return np.where(self.durable, self.durable_hazard * elapsed, ordinary)
 
     def time(self, exposure: FloatArray) -> FloatArray:
@@ -337,9 +369,10 @@ class _ClassClock:
         ordinary = self.clock.time(exposure, self.stratum)
         if self.durable is None:
             return ordinary
+        slow = np.flatnonzero(self.durable)
         with np.errstate(divide="ignore"):
-            slow = self.clock.start + exposure / self.durable_hazard
-        return np.where(self.durable, slow, ordinary)
+            ordinary[slow] = self.clock.start + exposure.take(slow) / self.durable_hazard
+        return ordinary
 
 
 Window = tuple[FloatArray, float, FloatArray]
@@ -350,28 +383,29 @@ Inverse = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def _acquired(
-    patients: Patients,
+    draws: Draws,
+    stratum: NDArray[np.intp],
     regimen: Regimen,
     stops: Sequence[FloatArray],
     population: Population,
     course: Course,
+    responding: BoolArray,
     durable: BoolArray | None,
-    speed: FloatArray | float,
 ) -> tuple[FloatArray, NDArray[np.int8]]:
-    """Time and mechanism of the first acquired resistance, as if none were primary.
+    """Time and mechanism of the first acquired resistance of patients without primary resistance.
 
     Mechanisms on which the agents' hazard ratios are the same share one path
     of the hazard, so their smallest exposure stands for all of them. Where all
     patients share one path, it is inverted by table; which way is taken depends
     on the scenario and the regimen and never on the patients.
     """
-    clock = _ClassClock(population.acquired, patients.stratum, durable, population.durable_hazard)
+    clock = _ClassClock(population.acquired, stratum, durable, population.durable_hazard)
     windows = [
         (agent.hazard_ratio, dose.start + agent.onset, stop)
         for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
-        if np.any(agent.hazard_ratio != 1.0)
+        if (agent.hazard_ratio != 1.0).any()
     ]
-    off, factor = _stopping(regimen, stops, course)
+    off, on_drug = _stopping(regimen, stops, course)
     shared = (
         durable is None
         and off is None
@@ -380,44 +414,74 @@ def _acquired(
     )
     if shared:
         invert = _shared_path(windows, clock, regimen)
+    elif off is not None and not windows:
+        invert = _stopped_path(clock, course, off, on_drug)
     else:
-        invert = _own_path(windows, clock, regimen, off, factor)
-    point = np.full(len(patients), np.inf)
-    cause = np.full(len(patients), -1, dtype=np.int8)
+        invert = _own_path(windows, clock, regimen, course, off, on_drug)
+    speed = _loss_speed(draws, population, regimen, responding, durable)
+    point = cause = None
     for members, ratios in _alike(windows, len(population.mechanisms)):
-        left, first = _smallest(patients.exposure, members)
-        left = left if isinstance(speed, float) and speed == 1.0 else left / speed
-        reached = invert(left, ratios)
-        sooner = reached < point
-        point = np.where(sooner, reached, point)
-        cause = np.where(sooner, first, cause).astype(np.int8, copy=False)
+        left, first = _smallest(population, draws, stratum, members)
+        reached = invert(left if speed is None else left / speed, ratios)
+        if point is None or cause is None:
+            point, cause = reached, first
+        else:
+            cause = np.where(reached < point, first, cause)
+            point = np.minimum(reached, point)
+    assert point is not None and cause is not None
     time = clock.time(point)
-    never = np.isinf(time)
-    if never.any():
-        cause[never] = -1
+    cause[np.isinf(time)] = -1
     return time, cause
+
+
+def _loss_speed(
+    draws: Draws,
+    population: Population,
+    regimen: Regimen,
+    responding: BoolArray,
+    durable: BoolArray | None,
+) -> FloatArray | float | None:
+    """Factor on each patient's hazard of losing the benefit, (M,) or one; None where it is 1."""
+    speed: FloatArray | float | None = None
+    if population.controlled_ratio != 1.0:
+        kept = responding if durable is None else responding | durable
+        speed = np.where(kept, 1.0, population.controlled_ratio)
+    if population.frailty_sd > 0.0:
+        frailty = np.exp(population.frailty_sd * draws.normal("frailty"))
+        speed = frailty if speed is None else speed * frailty
+    if regimen.rule.scales_exposure and regimen.active:
+        speed = regimen.psi if speed is None else speed * regimen.psi
+    return speed
 
 
 def _alike(windows: Sequence[Window], count: int) -> list[tuple[NDArray[np.intp], FloatArray]]:
     """Mechanisms by the agents' ratios on them: indices, and the ratio of each agent."""
     if not windows:
         return [(np.arange(count), np.empty(0))]
-    columns, group = np.unique(
-        np.stack([ratio for ratio, _, _ in windows]), axis=1, return_inverse=True
-    )
-    group = group.reshape(-1)
-    return [(np.flatnonzero(group == g), columns[:, g]) for g in range(columns.shape[1])]
+    columns = list(zip(*(ratio.tolist() for ratio, _, _ in windows), strict=True))
+    return [
+        (np.array([k for k, own in enumerate(columns) if own == column]), np.array(column))
+        for column in sorted(set(columns))
+    ]
 
 
 def _smallest(
-    exposure: FloatArray, members: NDArray[np.intp]
-) -> tuple[FloatArray, NDArray[np.intp]]:
-    """Smallest exposure of some mechanisms and whose it is, each (M,) or one for all."""
+    population: Population, draws: Draws, stratum: NDArray[np.intp], members: NDArray[np.intp]
+) -> tuple[FloatArray, NDArray[np.int8]]:
+    """Smallest exposure of some mechanisms and whose it is, each (M,)."""
     if len(members) == 1:
-        return exposure[members[0]], members[:1].astype(np.int8)
-    own = exposure[members]
-    first = own.argmin(axis=0)
-    return np.take_along_axis(own, first[None], axis=0)[0], members[first]
+        only = acquired_exposure(population, draws, stratum, members[0])
+        return only, np.full(len(stratum), members[0], dtype=np.int8)
+    own = [acquired_exposure(population, draws, stratum, k) for k in members]
+    smallest = own[0]
+    for exposure in own[1:]:
+        smallest = np.minimum(smallest, exposure)
+    place = np.zeros(len(stratum), dtype=np.int8)
+    later = np.ones(len(stratum), dtype=bool)
+    for exposure in own[:-1]:
+        later &= exposure != smallest
+        place += later
+    return smallest, members.astype(np.int8).take(place)
 
 
 def _joint_ratio(
@@ -438,19 +502,17 @@ def _joint_ratio(
 
 def _shared_path(windows: Sequence[Window], clock: _ClassClock, regimen: Regimen) -> Inverse:
     """Inversion of the hazard where all patients share one path: by table."""
-    first = np.zeros(1, dtype=np.intp)
-
-    def edge(time: FloatArray | float) -> FloatArray:
-        return np.minimum(clock.clock.exposure(np.minimum(time, NEVER), first), NEVER)
-
-    edges = [(edge(on), edge(end)) for _, on, end in windows]
-    breaks = np.unique(np.concatenate([np.zeros(1), *(e for pair in edges for e in pair)]))
-    starts = breaks[breaks < NEVER]
+    if not windows:
+        return lambda left, ratios: left
+    times = np.array([[on, end] for _, on, end in windows], dtype=np.float64)
+    stratum = np.zeros(times.size, dtype=np.intp)
+    reached = clock.clock.exposure(np.minimum(times, NEVER).reshape(-1), stratum)
+    edges = np.minimum(reached, NEVER).reshape(times.shape)
+    starts = np.array(sorted({0.0, *edges.ravel().tolist()} - {NEVER}))
 
     def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
-        if not edges:
-            return left
-        return tabled_passage(left, starts[1:], _joint_ratio(starts, ratios, edges, regimen))
+        rates = _joint_ratio(starts, ratios, [(on, end) for on, end in edges], regimen)
+        return tabled_passage(left, starts[1:], rates)
 
     return invert
 
@@ -459,11 +521,13 @@ def _own_path(
     windows: Sequence[Window],
     clock: _ClassClock,
     regimen: Regimen,
+    course: Course,
     off: FloatArray | None,
-    factor: FloatArray | float,
+    on_drug: FloatArray,
 ) -> Inverse:
     """The same where stops, strata or durability give each patient a path of their own."""
     slowest = None if off is None else clock.exposure(off)
+    factor = 1.0 if off is None else _after_stop(course, on_drug)
     edges = [(clock.exposure(on), clock.exposure(end)) for _, on, end in windows]
     breaks = [edge for pair in edges for edge in pair]
     breaks += [slowest] if slowest is not None else []
@@ -482,10 +546,27 @@ def _own_path(
     return invert
 
 
+def _stopped_path(
+    clock: _ClassClock, course: Course, off: FloatArray, on_drug: FloatArray
+) -> Inverse:
+    """The same where nothing but the stop of the backbone changes the hazard."""
+    slowest = np.minimum(clock.exposure(off), NEVER)
+
+    def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
+        point = left.copy()
+        late = np.flatnonzero(left >= slowest)
+        change = np.broadcast_to(slowest, left.shape).take(late)
+        factor = _after_stop(course, np.broadcast_to(on_drug, left.shape).take(late))
+        point[late] = (left.take(late) - change) / factor + change
+        return point
+
+    return invert
+
+
 def _stopping(
     regimen: Regimen, stops: Sequence[FloatArray], course: Course
-) -> tuple[FloatArray | None, FloatArray | float]:
-    """When the last backbone stops, and the factor on the acquired hazard from then on."""
+) -> tuple[FloatArray | None, FloatArray]:
+    """When the last backbone stops, None where it makes no difference, and months on drug then."""
     ends = [
         (np.asarray(stop), dose.start)
         for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
@@ -493,9 +574,13 @@ def _stopping(
     ]
     off = np.maximum.reduce([end for end, _ in ends])
     if course.stop_effect == 0.0 or np.all(np.isinf(off)):
-        return None, 1.0
-    on_drug = off - min(start for _, start in ends)
-    return off, np.exp(course.stop_effect * np.exp(-on_drug / course.stop_decay))
+        return None, off
+    return off, off - min(start for _, start in ends)
+
+
+def _after_stop(course: Course, on_drug: FloatArray) -> FloatArray:
+    """Factor on the acquired hazard after so many months on drug have ended."""
+    return np.asarray(np.exp(course.stop_effect * np.exp(-on_drug / course.stop_decay)))
 
 
 def primary_share(scenario: Scenario) -> FloatArray:
@@ -513,16 +598,33 @@ def primary_share(scenario: Scenario) -> FloatArray:
 
 def resistant_share(population: Population, reversal: FloatArray) -> FloatArray:
     """Share of patients with a mechanism that is not undone, (B,), given chances (K,)."""
+    return _resistant_share(
+        tuple(map(tuple, population.prevalence.tolist())),
+        tuple(population.loading.tolist()),
+        tuple(reversal.tolist()),
+    )
+
+
+@lru_cache(maxsize=64)
+def _resistant_share(
+    prevalences: tuple[tuple[float, ...], ...],
+    loadings: tuple[float, ...],
+    reversals: tuple[float, ...],
+) -> FloatArray:
+    """The same from numbers, for blocks that share a scenario."""
+    prevalence, loading, reversal = map(np.array, (prevalences, loadings, reversals))
     # Rounded, because the last bits of the eigenvalues behind them differ between machines.
     nodes, weights = (x.round(12) for x in np.polynomial.hermite_e.hermegauss(64))
     weights = weights / weights.sum()
-    spread = np.sqrt(1.0 - population.loading**2)
-    cut = normal_quantile(population.prevalence)
-    score = (cut[:, :, None] - population.loading[:, None] * nodes) / spread[:, None]
+    spread = np.sqrt(1.0 - loading**2)
+    cut = normal_quantile(prevalence)
+    score = (cut[:, :, None] - loading[:, None] * nodes) / spread[:, None]
     normal = NormalDist()
     present = np.vectorize(normal.cdf)(np.clip(score, -40.0, 40.0))
     free = np.sort(1.0 - present * (1.0 - reversal[:, None]), axis=1)  # in no order of mechanisms
-    return np.asarray(1.0 - np.sum(np.prod(free, axis=1) * weights, axis=1))
+    share = np.asarray(1.0 - np.sum(np.prod(free, axis=1) * weights, axis=1))
+    share.flags.writeable = False
+    return share
 
 
 def backbone_rank(patients: Patients, scenario: Scenario) -> FloatArray:
@@ -542,19 +644,25 @@ def backbone_rank(patients: Patients, scenario: Scenario) -> FloatArray:
         regimen, scenario.population, scenario.coupling, patients.draws, len(patients)
     )
     primary = np.logical_or.reduce(patients.present & ~undone, axis=0)
-    share = primary_share(scenario)[patients.stratum]
-    first = np.minimum.reduce(patients.exposure, axis=0)
-    rank = np.where(primary, share * uniform, share - (1.0 - share) * np.expm1(-first))
+    share = primary_share(scenario).take(patients.stratum)
+    rank = share * uniform
+    spared = np.flatnonzero(~primary)
+    first, _ = _smallest(
+        scenario.population,
+        patients.draws.select(spared),
+        patients.stratum.take(spared),
+        np.arange(len(scenario.population.mechanisms)),
+    )
+    least = share.take(spared)
+    rank[spared] = least - (1.0 - least) * np.expm1(-first)
     tiny = np.finfo(np.float64).tiny
     return np.asarray(ndtri(np.clip(rank, tiny, 1.0 - 2.0**-53)))
 
 
 def draw_ranked_patients(scenario: Scenario, streams: Streams) -> Patients:
-    """Patients of one block, with their rank where an agent with activity needs it."""
+    """Patients of one block, whose rank can be had where an agent with activity needs it."""
     patients = draw_patients(scenario.population, streams)
-    if any(agent.activity is not None for agent in scenario.agents):
-        return replace(patients, rank=backbone_rank(patients, scenario))
-    return patients
+    return replace(patients, rank=partial(backbone_rank, scenario=scenario))
 
 
 def _active_benefit(
@@ -567,24 +675,28 @@ def _active_benefit(
     score = draws.normal("activity", agent.name)
     if patients.rank is not None:
         pearson = 2.0 * np.sin(np.pi * spearman / 6.0)
-        score = pearson * patients.rank + np.sqrt(1.0 - pearson**2) * score
+        score = pearson * patients.rank(patients) + np.sqrt(1.0 - pearson**2) * score
     upper = ndtr(-score)
     refractory = upper > 1.0 - activity.refractory
     certain = activity.responding in (0.0, 1.0)
     uniform = np.zeros(()) if certain else draws.uniform("activity_response", agent.name)
     responding = ~refractory & (uniform < activity.responding)
-    speed = np.where(responding, 1.0, activity.controlled_ratio)
+    helped = np.flatnonzero(~refractory)
+    speed = np.where(responding.take(helped), 1.0, activity.controlled_ratio)
     if activity.frailty_sd > 0.0:
-        speed = speed * np.exp(activity.frailty_sd * draws.normal("activity_frailty", agent.name))
+        frailty = draws.normal("activity_frailty", agent.name).take(helped)
+        speed = speed * np.exp(activity.frailty_sd * frailty)
     if regimen.rule.scales_exposure and regimen.backbones:
         speed = speed * regimen.psi
+    upper = upper.take(helped)
     survival = np.minimum(
-        upper / (1.0 - activity.refractory) if activity.refractory < 1 else upper, 1
+        upper / (1.0 - activity.refractory) if activity.refractory < 1.0 else upper, 1.0
     )
     with np.errstate(divide="ignore"):
         exposure = -np.log(survival) / speed
-    time = activity.start + activity.scale * exposure ** (1.0 / activity.shape)
-    return np.where(refractory, 0.0, time), responding
+    time = np.zeros(len(patients))
+    time[helped] = activity.start + activity.scale * exposure ** (1.0 / activity.shape)
+    return time, responding
 
 
 def joint_benefit(
@@ -620,27 +732,21 @@ def joint_benefit(
     first_scan = float(scenario.assessment.every[0]) * 7.0 / DAYS_PER_MONTH
     for agent, activity in regimen.active:
         time, responding = _active_benefit(patients, agent, activity, regimen, spearman)
-        code = len(population.mechanisms) + scenario.agents.index(agent)
-        cause = np.where(np.isinf(time), -1, code).astype(np.int8)
-        own = np.where(time == 0.0, RESISTANT, np.where(responding, RESPONDING, CONTROLLED))
+        code = np.int8(len(population.mechanisms) + scenario.agents.index(agent))
+        own = (CONTROLLED + responding.view(np.int8)) * (time != 0.0)
         if benefit is None:
             none = np.zeros(len(patients), dtype=bool)
-            benefit = Benefit(own.astype(np.int8), none, time, cause)
+            benefit = Benefit(own, none, time, np.where(np.isinf(time), np.int8(-1), code))
             continue
         depth = np.maximum(benefit.depth, own)
         if activity.joint_response > 0.0:
             both = (benefit.depth == CONTROLLED) & (own == CONTROLLED)
             lucky = patients.draws.uniform("joint_response", agent.name) < activity.joint_response
-            depth = np.where(both & lucky, RESPONDING, depth)
+            depth += both & lucky
+        cause = np.where(time > benefit.time, code, benefit.cause)
         joint = regimen.rule.time(benefit.time, time, first_scan)
-        benefit = Benefit(
-            depth.astype(np.int8),
-            benefit.durable,
-            joint,
-            np.where(
-                np.isinf(joint), -1, np.where(time > benefit.time, cause, benefit.cause)
-            ).astype(np.int8),
-        )
+        cause[np.isinf(joint)] = -1
+        benefit = Benefit(depth, benefit.durable, joint, cause)
     if benefit is None:
         none = np.zeros(len(patients), dtype=bool)
         zero = np.zeros(len(patients))

@@ -1,6 +1,6 @@
 """How patients are watched, against calendars written out or searched one scan at a time."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from sim.assessment import (
     SD,
     TICK,
     Calendar,
+    ScanGrid,
     detect_progression,
     draw_calendar,
     observe,
@@ -94,13 +95,32 @@ def watch(
     )
 
 
+@dataclass(frozen=True)
+class WrittenWords:
+    """Words written out: 16 bits that move a scan, 16 that decide whether it is missed."""
+
+    off: np.ndarray
+    missed: np.ndarray
+
+    def at(self, visit, patient):
+        patient = np.arange(self.off.shape[1]) if patient is None else patient
+        row = np.clip(visit, 0, len(self.off) - 1)
+        return (self.off[row, patient] << np.uint64(48)) | (
+            self.missed[row, patient] << np.uint64(32)
+        )
+
+    def select(self, patient):
+        return WrittenWords(self.off[:, patient], self.missed[:, patient])
+
+
 def missing(assessment, missed, follow_up=60.0):
     """A calendar in which patient i misses the visits (from 0) in ``missed[i]``."""
     schedule = scheduled_days(assessment, follow_up)
-    words = np.full((len(schedule), len(missed)), 1, dtype=np.uint16)
+    words = np.full((len(schedule), len(missed)), 1, dtype=np.uint64)
     for i, visits in enumerate(missed):
         words[list(visits), i] = 0
-    return Calendar(schedule, np.zeros(65536, dtype=np.int64), 1, None, words)
+    grid = ScanGrid.of(schedule, np.zeros(65536, dtype=np.int64), 1)
+    return Calendar(grid, WrittenWords(np.zeros_like(words), words))
 
 
 # ---------------------------------------------------------------- grids
@@ -149,11 +169,11 @@ def test_jitter_keeps_the_order_of_visits_and_stays_within_half_an_interval(sd, 
     calendar = draw_calendar(grid, draws_of(3_000), 24.0)
     patients = np.arange(3_000)
     times = np.stack(
-        [calendar.time(np.full(3_000, v), patients) for v in range(len(calendar.schedule))]
+        [calendar.time(np.full(3_000, v), patients) for v in range(len(calendar.grid.schedule))]
     )
     assert np.all(np.diff(times, axis=0) > 0.0)
     assert np.all(times[0] > 0.0)
-    assert np.abs(calendar.days_off).max() < 7 * min(every) / 2
+    assert np.abs(calendar.grid.days_off).max() < 7 * min(every) / 2
     whole = np.round(times * DAYS_PER_MONTH)
     assert np.array_equal(day(whole), times)
 
@@ -163,22 +183,24 @@ def test_a_longer_horizon_adds_visits_and_moves_none():
     grid = replace(PLAIN, every=np.array([9.0, 2.0]), jitter_sd=9.0, missed=0.3)
     short = draw_calendar(grid, draws_of(500), 6.0)
     long = draw_calendar(grid, draws_of(500), 30.0)
-    visits = len(short.schedule)
-    assert len(long.schedule) > visits
-    assert np.array_equal(short.schedule, long.schedule[:visits])
-    assert np.array_equal(short.days_off, long.days_off)
-    assert np.array_equal(short.jitter, long.jitter[:visits])
-    assert np.array_equal(short.missed, long.missed[:visits])
+    visits = len(short.grid.schedule)
+    assert len(long.grid.schedule) > visits
+    assert np.array_equal(short.grid.schedule, long.grid.schedule[:visits])
+    for i in range(500):
+        visit, patient = np.arange(visits), np.full(visits, i)
+        for first, second in zip(
+            short.look(visit, patient), long.look(visit, patient), strict=True
+        ):
+            assert np.array_equal(first, second)
 
 
 def attended(calendar, patient):
     """Times of the scans that a patient has, one by one."""
-    visits = np.arange(len(calendar.schedule))
-    times = calendar.time(visits, np.full(len(visits), patient))
-    if calendar.missed is None:
-        return visits, times
-    done = calendar.missed[:, patient] >= calendar.missed_below
-    return visits[done], times[done]
+    visits = np.arange(len(calendar.grid.schedule))
+    patients = np.full(len(visits), patient)
+    times = calendar.time(visits, patients)
+    missed = calendar.look(visits, patients)[1]
+    return visits[~missed], times[~missed]
 
 
 @pytest.mark.parametrize("sd", [0.0, 4.0, 30.0], ids=["on the day", "jitter", "wild jitter"])
@@ -187,14 +209,18 @@ def test_visits_are_found_as_by_searching_one_by_one(sd, missed):
     grid = replace(PLAIN, jitter_sd=sd, missed=missed)
     count = 400
     calendar = draw_calendar(grid, draws_of(count), 36.0)
-    last = len(calendar.schedule)
+    last = len(calendar.grid.schedule)
     rng = Streams(SEED, 0, 1, count)
     anywhere = 40.0 * rng.uniform("anywhere")[0]
     patients = np.arange(count)
     on_a_scan = calendar.time(np.arange(count) % last, patients)
-    for time in (anywhere, on_a_scan, on_a_scan + TICK, on_a_scan - TICK, np.zeros(count)):
+    ends = np.where(patients % 2 == 0, 0.0, np.inf)
+    for time in (anywhere, on_a_scan, on_a_scan + TICK, on_a_scan - TICK, ends):
         after, before = calendar.first_after(time), calendar.last_before(time)
         planned = calendar.scheduled_after(time)
+        assert np.array_equal(calendar.time_after(time), calendar.time(after, patients))
+        assert np.array_equal(calendar.time_before(time), calendar.time(before, patients))
+        assert np.array_equal(calendar.scheduled_time_after(time), calendar.time(planned, patients))
         for i in range(count):
             visits, times = attended(calendar, i)
             later, earlier = visits[times >= time[i]], visits[times < time[i]]
@@ -221,8 +247,9 @@ def test_the_calendar_of_some_patients_is_theirs():
 def test_the_stated_share_of_scans_is_missed():
     grid = replace(PLAIN, missed=0.03)
     calendar = draw_calendar(grid, draws_of(100_000), 3.0)
-    for visit in calendar.missed:
-        count = int(np.sum(visit < calendar.missed_below))
+    for visit in range(len(calendar.grid.schedule)):
+        missed = calendar.look(np.full(100_000, visit), None)[1]
+        count = int(np.sum(missed))
         # 100,000 scans: a share of 0.0268 or 0.0332 would be noticed.
         assert stats.binomtest(count, 100_000, 0.03).pvalue > FALSE_ALARM
 
@@ -393,9 +420,9 @@ def test_stable_disease_needs_its_minimum_so_an_early_scan_makes_second_scan_pro
     off = np.zeros(65536, dtype=np.int64)
     off[:3] = [-2, 0, 2]
     schedule = scheduled_days(PLAIN, 24.0)
-    words = np.ones((len(schedule), 3), dtype=np.uint16)
+    words = np.ones((len(schedule), 3), dtype=np.uint64)
     words[0] = [0, 1, 2]
-    calendar = Calendar(schedule, off, 0, words, None)
+    calendar = Calendar(ScanGrid.of(schedule, off, 0), WrittenWords(words, words))
     seen = watch(PLAIN, [2.0] * 3, calendar=calendar)
     assert np.all(seen.progression_time == week(12))
     assert seen.best_response.tolist() == [PD, SD, SD]

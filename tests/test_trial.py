@@ -121,15 +121,11 @@ def test_a_patient_in_an_arm_has_the_outcome_that_the_cohort_shows(whole):
     names = [strategy.name for strategy in whole.strategies]
     block = simulate(whole, design(*names, n=120, block=6, dropout=0.0))
     # The cohort of the same patients: a block of trials is one row of R N patients.
-    from dataclasses import replace
-
     from sim.assessment import draw_calendar
     from sim.cohort import simulate_strategy
-    from sim.patient import draw_patients
-    from sim.resistance import backbone_rank
+    from sim.resistance import draw_ranked_patients
 
-    patients = draw_patients(whole.population, Streams(5, 0, BLOCK, 120))
-    patients = replace(patients, rank=backbone_rank(patients, whole))
+    patients = draw_ranked_patients(whole, Streams(5, 0, BLOCK, 120))
     calendar = draw_calendar(whole.assessment, patients.draws, 200.0)
     for a, strategy in enumerate(whole.strategies):
         path = simulate_strategy(whole, strategy, patients, calendar, 200.0)

@@ -6,7 +6,16 @@ from agreement import FALSE_ALARM, N, p_value
 from scipy import stats
 
 from sim.exact import piecewise_hazard, weibull_hazard
-from sim.hazard import PiecewiseClock, WeibullClock, first_passage, two_phase_time
+from sim.hazard import (
+    PiecewiseClock,
+    Spell,
+    WeibullClock,
+    count_passed,
+    first_passage,
+    spell_passage,
+    tabled_passage,
+    two_phase_time,
+)
 from sim.randomness import stream
 
 
@@ -50,6 +59,60 @@ def test_first_passage_spends_the_exposure(shuffled):
     available = spent(np.full(N, 1e9), edges, rates)
     assert np.all(available[~reached] <= exposure[~reached] * (1.0 + 1e-9))
     assert 0.02 < np.mean(~reached) < 0.5
+
+
+def random_spells(rng, count):
+    """Spells with numbers and arrays for edges, some empty, some for ever, some beyond reach."""
+    begin = rng.exponential(6.0, size=count)
+    begin[rng.random(count) < 0.2] = np.inf
+    end = begin + rng.exponential(6.0, size=count) * (rng.random(count) > 0.2)
+    shared = rng.exponential(6.0, size=count)
+    later = np.where(rng.random(count) < 0.3, np.inf, shared + rng.exponential(9.0, size=count))
+    level = rng.uniform(0.0, 0.2, size=count) * (rng.random(count) > 0.2)
+    return [
+        Spell(0.03, 0.0, 3.0), Spell(0.01, 3.0, 40.0), Spell(level, begin, end),
+        Spell(0.05, 0.0, shared), Spell(0.02, shared, later), Spell(0.1, 60.0, 60.0),
+    ]  # fmt: skip
+
+
+def test_spells_are_used_up_as_sorted_breaks_would_be():
+    count = 20_000
+    spells = random_spells(np.random.default_rng(20240601), count)
+    exposure = exposures("spells", count)
+
+    def rate(start):
+        return sum(np.where((s.begin <= start) & (start < s.end), s.level, 0.0) for s in spells)
+
+    edges = [np.broadcast_to(t, count) for s in spells for t in (s.begin, s.end)]
+    sorted_first = first_passage(exposure, np.stack(edges), rate)
+    point = spell_passage(exposure, spells)
+    assert np.array_equal(np.isinf(point), np.isinf(sorted_first))
+    assert 0.2 < np.mean(np.isinf(point)) < 0.8
+    reached = np.isfinite(point)
+    np.testing.assert_allclose(point[reached], sorted_first[reached], rtol=1e-9)
+    turned = spell_passage(exposure, spells[::-1])
+    np.testing.assert_allclose(turned[reached], point[reached], rtol=1e-9)
+
+
+def test_a_hazard_by_table_is_used_up_as_sorted_breaks_would_be():
+    exposure = exposures("table")
+    breaks, rates = np.array([1.0, 4.0, 9.0]), np.array([0.3, 0.0, 0.5, 0.05])
+
+    def rate(start):
+        return rates[np.searchsorted(breaks, start, side="right")]
+
+    sorted_first = first_passage(exposure, np.tile(breaks[:, None], N), rate)
+    np.testing.assert_allclose(tabled_passage(exposure, breaks, rates), sorted_first, rtol=1e-9)
+    ending = np.array([0.3, 0.0, 0.5, 0.0])
+    used_up = exposure >= 0.3 + 2.5
+    assert np.array_equal(np.isinf(tabled_passage(exposure, breaks, ending)), used_up)
+    assert used_up.any()
+
+
+def test_steps_are_counted_as_a_search_would_find_them():
+    steps = np.array([0.1, 0.4, 0.4, 0.9])
+    values = np.concatenate([stream(1, 0, "steps").random(1_000), steps, np.nextafter(steps, 0.0)])
+    assert np.array_equal(count_passed(steps, values), np.searchsorted(steps, values, side="right"))
 
 
 def test_first_passage_is_not_fooled_by_a_shifted_interval():

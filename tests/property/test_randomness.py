@@ -7,6 +7,7 @@ written out.
 """
 
 import ast
+import hashlib
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from sim import simulate_cohort
 from sim.assessment import Observed, draw_calendar, to_tick
 from sim.cohort import simulate_strategy
 from sim.patient import Draws, draw_patients
-from sim.randomness import Streams, stream
+from sim.randomness import Streams, counted_words, stream
 from sim.resistance import assign_regimens
 from sim.scenario import Assessment, Dose, Scenario
 
@@ -46,7 +47,7 @@ def test_the_first_values_of_a_stream_are_part_of_the_contract():
     rng = stream(1, 0, "acquired_resistance", "vegf_exclusion")
     assert rng.random(2).tolist() == [0.2555370727306814, 0.1778482704614227]
     streams = Streams(7, 3, 2, 2)
-    assert streams.words("scan_day", "0").tolist() == [[63917, 2345], [15307, 2986]]
+    assert streams.words("scan")[:, 0].tolist() == [15353374528248026441, 4104383729414106591]
     assert streams.exponential("death")[0, 0] == 0.14310538383949714
 
 
@@ -92,24 +93,67 @@ def test_the_first_patients_are_the_same_when_more_are_enrolled(kind, size):
 
 
 def test_uniform_words_fill_their_range_evenly():
-    # 2**20 words into 256 cells by either byte: one cell fuller by a quarter would be noticed.
-    words = Streams(SEED, 0, 1, 2**20).words("scan_day", "0")[0]
-    for byte in (words >> 8, words & 255):
+    # 2**20 words into 256 cells by each byte: one cell fuller by a quarter would be noticed.
+    words = Streams(SEED, 0, 1, 2**20).words("scan")[0]
+    for byte in words.view(np.uint8).reshape(-1, 8).T:
         counts = np.bincount(byte, minlength=256)
         assert stats.chisquare(counts).pvalue > FALSE_ALARM
         counts[0] += 1024
         assert stats.chisquare(counts).pvalue < FALSE_ALARM
 
 
+def test_counted_words_are_those_of_splitmix64():
+    # The first five numbers that the generator's published C code prints for the state 1234567.
+    printed = [
+        6457827717110365317, 3203168211198807973, 9817491932198370423,
+        4593380528125082431, 16408922859458223821,
+    ]  # fmt: skip
+    start = np.full(5, 1234567, dtype=np.uint64)
+    assert counted_words(start, np.arange(5)).tolist() == printed
+    assert counted_words(start, np.arange(5)[::-1]).tolist() == printed[::-1]
+
+
+def test_counted_words_are_even_and_independent_between_occasions_and_patients():
+    # 2**18 pairs into 256 cells: one cell fuller by a half would be noticed.
+    start = Streams(SEED, 0, 1, 2**18).words("scan")[0]
+    rows = [counted_words(start, np.full(len(start), visit)) for visit in range(6)]
+    for one, other in [(rows[0], rows[1]), (rows[1], rows[2]), (rows[0], rows[5])]:
+        for shift in (32, 48):
+            cell = (one >> np.uint64(shift)) % np.uint64(16) * np.uint64(16)
+            cell += (other >> np.uint64(shift)) % np.uint64(16)
+            counts = np.bincount(cell.astype(np.intp), minlength=256)
+            assert stats.chisquare(counts).pvalue > FALSE_ALARM
+            counts[0] += 512
+            assert stats.chisquare(counts).pvalue < FALSE_ALARM
+    scaled = np.array(rows) / 2.0**64
+    bound = stats.norm.isf(FALSE_ALARM / 36) / np.sqrt(len(start))
+    assert np.abs(np.corrcoef(scaled) - np.eye(6)).max() < bound
+    neighbours = np.corrcoef(scaled[:, 1:].ravel(), scaled[:, :-1].ravel())[0, 1]
+    assert abs(neighbours) < bound
+
+
+def test_a_stream_is_seeded_as_numpy_would_with_a_spawn_key():
+    for seed, block in [(0, 0), (1, 2**32), (2**32, 7), (2**70 + 3, 2**40), (2**130, 1)]:
+        name = hashlib.sha256(b"death/a").digest()[:16]
+        key = (block, *np.frombuffer(name, dtype="<u4").tolist())
+        sequence = np.random.SeedSequence(seed, spawn_key=key)
+        plain = np.random.Generator(np.random.SFC64(sequence)).random(3)
+        assert np.array_equal(stream(seed, block, "death", "a").random(3), plain)
+
+
 def test_scan_days_are_off_by_a_rounded_normal_deviate(toolbox):
     watch = replace(toolbox.scenario.assessment, jitter_sd=3.0)
     calendar = draw_calendar(watch, Draws(Streams(SEED, 0, 1, 40_000)), 12.0)
-    share = np.bincount(calendar.days_off - calendar.days_off.min()) / 65536
-    days = np.arange(calendar.days_off.min(), calendar.days_off.max() + 1)
+    days_off = calendar.grid.days_off
+    share = np.bincount(days_off - days_off.min()) / 65536
+    days = np.arange(days_off.min(), days_off.max() + 1)
     normal = stats.norm(scale=3.0)
     exact = normal.cdf(days + 0.5) - normal.cdf(days - 0.5)
     assert np.abs(share - exact).max() <= 1.0 / 65536
-    off = calendar.days_off[calendar.jitter]
+    planned = calendar.grid.schedule
+    off = np.stack(
+        [calendar.look(np.full(40_000, v), None)[0] - planned[v] for v in range(len(planned))]
+    )
     for visit in off:
         counts = np.bincount(visit + 20, minlength=41)[20 - 9 : 20 + 10]
         expected = exact[np.isin(days, np.arange(-9, 10))] * visit.size
