@@ -270,6 +270,11 @@ def enrolled(whole, eligibility, n=200, accrual=UNIFORM):
     return enrol(whole, plan, 5, 0)
 
 
+def draw_of(patients):
+    """A draw by which patients are recognised."""
+    return patients.draws.exponential("acquired_resistance", "vegf_exclusion")
+
+
 def test_only_patients_of_the_chosen_strata_enter(whole):
     chosen = ("tps_high", "tps_low")
     found = enrolled(whole, Eligibility(strata=chosen))
@@ -319,7 +324,7 @@ def test_those_who_enter_are_the_first_eligible_of_the_screened(whole):
         rows = np.flatnonzero(admitted[:, r])[:60]
         assert found.screened[r] == rows[-1] + 1
         assert np.array_equal(found.index.reshape(60, BLOCK)[:, r], rows * BLOCK + r)
-    assert np.array_equal(found.patients.exposure, patients.exposure[:, found.index])
+    assert np.array_equal(draw_of(found.patients), draw_of(patients)[found.index])
 
 
 def test_the_first_eligible_patients_are_the_same_when_more_are_enrolled(whole):
@@ -327,7 +332,7 @@ def test_the_first_eligible_patients_are_the_same_when_more_are_enrolled(whole):
     accrual = Accrual(starts=np.array([0.0]), rates=np.array([20.0]), of_screened=True)
     few, many = (enrolled(whole, rule, n=n, accrual=accrual) for n in (40, 160))
     assert np.array_equal(few.entry, many.entry[: 40 * BLOCK])
-    assert np.array_equal(few.patients.exposure, many.patients.exposure[:, : 40 * BLOCK])
+    assert np.array_equal(draw_of(few.patients), draw_of(many.patients)[: 40 * BLOCK])
 
 
 def test_accrual_of_screened_patients_is_slower_by_the_share_that_enters(whole):
