@@ -395,8 +395,6 @@ def simulate_block(
     patients = enrolled.patients
     streams = Streams(seed, block, BLOCK, design.n_patients)
     calendar = draw_calendar(scenario.assessment, patients.draws, horizon)
-    if enrolled.index is not None:
-        calendar = calendar.select(enrolled.index)
     stratum = _rows(patients.stratum, design.n_patients)
     if everyone is None:
         arm = allocate(design, streams, stratum)

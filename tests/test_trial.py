@@ -362,3 +362,17 @@ def test_everybody_in_one_arm_has_the_outcome_of_those_who_are_in_it(whole):
             mine, theirs = own.followed[name], forced.followed[name]
             assert np.array_equal(mine.tick[member], theirs.tick[member])
             assert np.array_equal(mine.event[member], theirs.event[member])
+
+
+def test_those_who_enter_have_the_outcome_they_would_have_without_the_test(whole):
+    rule = Eligibility(strata=("tps_high",), positive=("checkpoint_exhaustion",), specificity=0.8)
+    plan = design(*STRATEGIES, n=40, block=6, eligibility=rule)
+    chosen = enrol(whole, plan, 5, 0)
+    options = {"seed": 5, "block": 0, "endpoints": ("pfs", "os", "orr"), "horizon": 200.0}
+    screened = design(*STRATEGIES, n=int(chosen.screened.max()), block=6)
+    for a in range(3):
+        few = simulate_block(whole, plan, everyone=a, **options)
+        many = simulate_block(whole, screened, everyone=a, **options)
+        for name, followed in few.followed.items():
+            known = in_order(many.followed[name].tick)[chosen.index]
+            assert np.array_equal(in_order(followed.tick), known)
