@@ -319,7 +319,8 @@ def test_those_who_enter_are_the_first_eligible_of_the_screened(whole):
         rows = np.flatnonzero(admitted[:, r])[:60]
         assert found.screened[r] == rows[-1] + 1
         assert np.array_equal(found.index.reshape(60, BLOCK)[:, r], rows * BLOCK + r)
-    assert np.array_equal(found.patients.exposure, patients.exposure[:, found.index])
+    own, all_of_them = (p.draws.exponential("death") for p in (found.patients, patients))
+    assert np.array_equal(own, all_of_them[found.index])
 
 
 def test_the_first_eligible_patients_are_the_same_when_more_are_enrolled(whole):
@@ -327,7 +328,8 @@ def test_the_first_eligible_patients_are_the_same_when_more_are_enrolled(whole):
     accrual = Accrual(starts=np.array([0.0]), rates=np.array([20.0]), of_screened=True)
     few, many = (enrolled(whole, rule, n=n, accrual=accrual) for n in (40, 160))
     assert np.array_equal(few.entry, many.entry[: 40 * BLOCK])
-    assert np.array_equal(few.patients.exposure, many.patients.exposure[:, : 40 * BLOCK])
+    one, other = (found.patients.draws.exponential("death") for found in (few, many))
+    assert np.array_equal(one, other[: 40 * BLOCK])
 
 
 def test_accrual_of_screened_patients_is_slower_by_the_share_that_enters(whole):
