@@ -167,7 +167,7 @@ def follow(
         ]
     )
     received = line.copy()
-    received[detection >= death] = NO_LINE
+    received[np.flatnonzero(detection >= death)] = NO_LINE
     count_sites = partial(_progressing_sites, patients.draws, benefit.depth, scenario.course)
     return Aftermath(received, last_dose, regained, death, count_sites)
 

@@ -103,9 +103,9 @@ class WeibullClock:
 
     def time(self, exposure: FloatArray, stratum: IntArray) -> FloatArray:
         """See `Clock.time`."""
-        return self.start + by_stratum(self.scale, stratum) * _power(
-            exposure, 1.0 / self.shape, stratum
-        )
+        elapsed = by_stratum(self.scale, stratum) * _power(exposure, 1.0 / self.shape, stratum)
+        elapsed += self.start
+        return elapsed
 
 
 def _power(base: FloatArray, exponent: FloatArray, stratum: IntArray) -> FloatArray:
@@ -339,12 +339,13 @@ def tabled_passage(exposure: FloatArray, breaks: FloatArray, rates: FloatArray) 
     """
     starts = np.concatenate([[0.0], breaks])
     spent = np.concatenate([[0.0], np.cumsum(rates[:-1] * np.diff(starts))])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        slope = np.where(rates > 0.0, 1.0 / rates, 1.0)
-        offset = np.where(rates > 0.0, starts - spent / rates, np.inf)
-    interval = count_passed(spent[1:], exposure)
-    point = exposure * slope.take(interval)
-    point += offset.take(interval)
+    point = exposure / rates[0] if rates[0] > 0.0 else np.full_like(exposure, np.inf)
+    for start, used, rate in zip(starts[1:], spent[1:], rates[1:], strict=True):
+        later = np.flatnonzero(exposure >= used)
+        if rate > 0.0:
+            point[later] = exposure.take(later) * (1.0 / rate) + (start - used / rate)
+        else:
+            point[later] = np.inf
     return point
 
 

@@ -35,12 +35,14 @@ Kind = Literal["uniform", "normal", "exponential", "words"]
 class _Shelf:
     """Where the draws of a block are kept.
 
-    Memory is asked for in pieces of many rows, which take no more than the rows
-    that are used. The many small pieces of single rows would be given back to
-    the system and fetched again in every block.
+    Memory is asked for in pieces of many rows, of which the system hands out no
+    more than is used. Rows asked for one by one would be given back to it and
+    fetched again in every block.
     """
 
     ROWS = 64
+    BYTES = 2**24
+    """A piece holds no more rows than this has room for, but always one."""
 
     def __init__(self, streams: Streams) -> None:
         self.streams = streams
@@ -63,8 +65,10 @@ class _Shelf:
 
     def _row(self) -> FloatArray:
         if not self._free:
-            shape = (self.ROWS, self.streams.n_patients, self.streams.size)
-            self._free = list(np.empty(shape))[::-1]
+            count = self.streams.n_patients * self.streams.size
+            rows = max(1, min(self.ROWS, self.BYTES // (8 * count)))
+            piece = np.empty((rows, self.streams.n_patients, self.streams.size))
+            self._free = list(piece)[::-1]
         return self._free.pop()
 
 

@@ -299,15 +299,12 @@ def _durable(
     responding: BoolArray,
 ) -> BoolArray | None:
     """Whose benefit would last, by depth and stratum; None where the regimen lets nobody's last."""
-    chance = np.concatenate(
-        [
-            _raised(population.durable_controlled, regimen, "durability"),
-            _raised(population.durable_responding, regimen, "durability"),
-        ]
-    )
-    if not chance.any():
+    controlled = _raised(population.durable_controlled, regimen, "durability")
+    responders = _raised(population.durable_responding, regimen, "durability")
+    if not controlled.any() and not responders.any():
         return None
-    return _below(draws, "durability", chance, stratum + len(population.strata) * responding)
+    cell = stratum + len(population.strata) * responding
+    return _below(draws, "durability", np.concatenate([controlled, responders]), cell)
 
 
 def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> NDArray[np.int8]:
@@ -340,7 +337,7 @@ def _raised(chance: FloatArray, regimen: Regimen, field: str) -> FloatArray:
 
 def _below(draws: Draws, decision: str, chance: FloatArray, cell: NDArray[np.intp]) -> BoolArray:
     """One stored uniform against the chance of the patient's cell; certainties draw nothing."""
-    if np.all(chance == chance[0]) and chance[0] in (0.0, 1.0):
+    if chance[0] in (0.0, 1.0) and (chance == chance[0]).all():
         return np.full(cell.shape, chance[0] == 1.0)
     return np.asarray(draws.uniform(decision) < by_stratum(chance, cell))
 

@@ -77,6 +77,21 @@ def test_a_decision_is_drawn_once_and_kept_and_cannot_be_written_to():
         draws.uniform("death")[0] = 0.5
 
 
+@pytest.mark.parametrize(("size", "count"), [(50, 30), (1, 600_000), (1, 3_000_000)])
+def test_each_of_many_decisions_keeps_its_own_draws(size, count):
+    # More decisions than one piece of memory holds; the largest do not fit one twice.
+    names = [f"decision {i}" for i in range(70 if count == 30 else 5)]
+    streams = Streams(SEED, 1, size, count)
+    draws = Draws(streams)
+    kinds = ("uniform", "normal", "exponential", "words")
+    for i, name in enumerate(names):
+        getattr(draws, kinds[i % 4])(name)
+    for i, name in enumerate(names):
+        kind = kinds[i % 4]
+        plain = getattr(streams, kind)(name)
+        assert np.array_equal(getattr(draws, kind)(name).reshape(count, size).T, plain)
+
+
 def test_the_draws_of_some_patients_are_the_same_numbers_also_when_chosen_twice():
     draws = Draws(Streams(1, 0, 1, 100))
     chosen = draws.select(np.arange(10, 90, 3)).select(np.array([5, 2, 0]))
