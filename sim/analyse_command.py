@@ -100,7 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     output = parser.add_argument_group("output")
     output.add_argument("--json", metavar="FILE", help="write everything at full precision")
     output.add_argument(
-        "--figure", metavar="FILE", help="draw the Kaplan-Meier curves: .png, .svg or .pdf"
+        "--figure",
+        metavar="FILE",
+        help="where the Kaplan-Meier curves are drawn: .png, .svg or .pdf "
+        "(default: km_NAME.png in this folder, after FILE.csv)",
+    )
+    output.add_argument(
+        "--no-figure", action="store_true", help="do not draw the Kaplan-Meier curves"
     )
     return parser
 
@@ -109,6 +115,8 @@ def _run(asked: argparse.Namespace) -> None:
     from analysis.analyse import AnalysisError, compare, read_trial
 
     # What cannot be written is said before anything is computed.
+    if asked.no_figure and asked.figure is not None:
+        raise AnalysisError("--figure: leave it out, or --no-figure.")
     for option, name in (("--json", asked.json), ("--figure", asked.figure)):
         if name is not None and not Path(name).parent.is_dir():
             raise AnalysisError(f"{option}: no folder '{Path(name).parent}' to write '{name}' in.")
@@ -128,8 +136,10 @@ def _run(asked: argparse.Namespace) -> None:
     print(_table(report))
     if asked.json is not None:
         _write("--json", lambda: write_json(Path(asked.json), report.as_mapping()))
-    if asked.figure is not None:
-        _write("--figure", lambda: _draw(Path(asked.figure), data, asked))
+    if not asked.no_figure:
+        picture = Path(asked.figure or f"km_{Path(asked.file).stem}.png")
+        _write("--figure", lambda: _draw(picture, data, asked))
+        print(f"Kaplan-Meier curves: {picture}")
 
 
 def _write(option: str, write: object) -> None:

@@ -1,6 +1,7 @@
 """The command ``resistime-analyse``: what it computes, what it prints, what it refuses."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,7 @@ import sim
 from analysis.analyse import AnalysisError, compare, read_trial
 from sim.analyse_command import main
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(sim.__file__).parents[1])}
 COLUMNS = ["--time", "months", "--event", "died", "--arm", "arm"]
 
 
@@ -30,6 +32,12 @@ def table(n=60, seed=3):
             "centre": np.tile(["north", "south", "east"], n // 3),
         }
     )
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A folder of its own, where the default figure may be left."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -235,6 +243,10 @@ def test_bad_data_are_refused_in_one_line(tmp_path, change, message):
             "--figure: 'km.docx' must end in .png, .svg or .pdf, which chooses the format.",
         ),
         (
+            [*COLUMNS, "--figure", "km.png", "--no-figure"],
+            "--figure: leave it out, or --no-figure.",
+        ),
+        (
             [*COLUMNS, "--json", "nowhere/out.json"],
             "--json: no folder 'nowhere' to write 'nowhere/out.json' in.",
         ),
@@ -274,13 +286,17 @@ def test_the_installed_command_runs_and_fails_politely(file, tmp_path):
     command = [sys.executable, "-m", module]
     good = subprocess.run(
         [*command, str(file), *COLUMNS, "--json", str(tmp_path / "o.json")],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=120, env=ENVIRONMENT,
     )  # fmt: skip
     assert (good.returncode, good.stderr) == (0, "")
     assert "Log-rank" in good.stdout
     assert json.loads((tmp_path / "o.json").read_text())["experimental"] == "chemotherapy"
     bad = subprocess.run(
-        [*command, "nothing.csv", *COLUMNS], capture_output=True, text=True, timeout=120
+        [*command, "nothing.csv", *COLUMNS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=ENVIRONMENT,
     )
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr == (
@@ -298,9 +314,18 @@ def test_help_says_what_is_computed(capsys):
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg"])
-def test_the_figure_is_drawn_when_asked(file, suffix, capsys):
+def test_the_figure_is_drawn_where_asked(file, suffix, capsys):
     picture = file.with_name(f"km.{suffix}")
     main([str(file), *COLUMNS, "--figure", str(picture)])
     head = picture.read_bytes()[:200]
     assert head.startswith(b"\x89PNG") or b"<?xml" in head
     assert capsys.readouterr().err == ""
+
+
+def test_the_figure_is_drawn_in_this_folder_unless_it_is_not_wanted(file, capsys):
+    main([str(file), *COLUMNS, "--no-figure"])
+    assert not Path("km_trial.png").exists()
+    assert "Kaplan-Meier" not in capsys.readouterr().out
+    main([str(file), *COLUMNS])
+    assert Path("km_trial.png").stat().st_size > 10_000
+    assert "Kaplan-Meier curves: km_trial.png" in capsys.readouterr().out
