@@ -98,8 +98,10 @@ def test_default_comparisons_and_defaults_that_are_said(file, capsys):
         "Positive z favours 'chemotherapy'.",
         "Control is 'placebo', by its name; --control chooses the other.",
         f"Restricted means end at {shared:g}, the smaller of the arms' largest follow-ups.",
+        "Kaplan-Meier curves: km_trial.png",
     ]
-    assert [p.name for p in file.parent.iterdir()] == ["trial.csv"], "nothing is left unasked"
+    left = sorted(p.name for p in file.parent.iterdir())
+    assert left == ["km_trial.png", "trial.csv"], "nothing else is left"
 
 
 def test_control_can_be_chosen_and_turns_the_sign(file):
