@@ -27,12 +27,12 @@ __all__ = [
     "Clock",
     "PiecewiseClock",
     "Spell",
+    "TabledPassage",
     "WeibullClock",
     "by_stratum",
     "count_passed",
     "first_passage",
     "spell_passage",
-    "tabled_passage",
     "two_phase_time",
 ]
 
@@ -63,6 +63,9 @@ def count_passed(steps: FloatArray, values: FloatArray) -> NDArray[np.int8]:
 class Clock(Protocol):
     """A cumulative hazard of each stratum, and its inverse: months to exposure and back."""
 
+    def __hash__(self) -> int:
+        """By identity, so that what follows from a clock alone is worked out once."""
+
     @property
     def start(self) -> float:
         """Months before which nothing happens."""
@@ -74,7 +77,7 @@ class Clock(Protocol):
         """Time at which the cumulative hazard reaches `exposure`, shape (M,)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class WeibullClock:
     """Cumulative hazard ``((t - start) / scale) ** shape``, nil before `start`."""
 
@@ -115,7 +118,7 @@ def _power(base: FloatArray, exponent: FloatArray, stratum: IntArray) -> FloatAr
     return np.asarray(base ** by_stratum(exponent, stratum))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class PiecewiseClock:
     """A hazard that is constant in intervals, by stratum, nil before `start`."""
 
@@ -313,40 +316,71 @@ class _Edges:
         return until if self.certain[begin] == 0.0 else until - np.minimum(time, self.times[begin])
 
 
-def tabled_passage(exposure: FloatArray, breaks: FloatArray, rates: FloatArray) -> FloatArray:
+@dataclass(frozen=True, slots=True)
+class TabledPassage:
     """The same as `first_passage` where breaks and rates are those of everybody.
 
-    One slope and one offset an interval, chosen by comparison with the
-    exposure used up at its start: a few passes instead of a few an interval.
-
-    Parameters
-    ----------
-    exposure : ndarray, shape (M,)
-        Dimensionless, non-negative.
-    breaks : ndarray, shape (J,)
-        Increasing, finite.
-    rates : ndarray, shape (J + 1,)
-        Before the first break, between them, and after the last.
-
-    Returns
-    -------
-    ndarray, shape (M,)
+    The point is a broken line in the exposure: one slope, then bends where the
+    rate changes and steps where it is 0 for a while. A few passes for each, and
+    nothing to look up for a patient.
 
     Examples
     --------
-    >>> tabled_passage(np.array([0.2, 0.5]), np.array([3.0]), np.array([0.1, 0.0]))
+    >>> passage = TabledPassage.of(np.array([3.0]), np.array([0.1, 0.0]))
+    >>> passage.point(np.array([0.2, 0.5]))
     array([ 2., inf])
     """
-    starts = np.concatenate([[0.0], breaks])
-    spent = np.concatenate([[0.0], np.cumsum(rates[:-1] * np.diff(starts))])
-    point = exposure / rates[0] if rates[0] > 0.0 else np.full_like(exposure, np.inf)
-    for start, used, rate in zip(starts[1:], spent[1:], rates[1:], strict=True):
-        later = np.flatnonzero(exposure >= used)
-        if rate > 0.0:
-            point[later] = exposure.take(later) * (1.0 / rate) + (start - used / rate)
-        else:
-            point[later] = np.inf
-    return point
+
+    slope: float
+    """Of the line at its start."""
+
+    bends: tuple[tuple[float, float], ...]
+    """Exposures from which on the line is steeper, and by how much."""
+
+    steps: tuple[tuple[float, float], ...]
+    """Exposures from which on it lies higher, and by how much."""
+
+    most: float
+    """Exposure that is never spent; ``inf`` where there is none."""
+
+    @classmethod
+    def of(cls, breaks: FloatArray, rates: FloatArray) -> TabledPassage:
+        """The passage for rates (J + 1,) before the first break, between them, and after the last.
+
+        Parameters
+        ----------
+        breaks : ndarray, shape (J,)
+            Increasing, finite.
+        rates : ndarray, shape (J + 1,)
+            At least 0.
+        """
+        lengths = np.diff(breaks, prepend=0.0)
+        spent = np.concatenate([[0.0], np.cumsum(rates[:-1] * lengths)]).tolist()
+        moving = [j for j, rate in enumerate(rates) if rate > 0.0]
+        slopes = [1.0 / float(rates[j]) for j in moving]
+        return cls(
+            slopes[0] if slopes else 0.0,
+            tuple(
+                (spent[j], steep - before)
+                for j, before, steep in zip(moving[1:], slopes, slopes[1:], strict=False)
+            ),
+            tuple((spent[j], float(length)) for j, length in enumerate(lengths) if rates[j] == 0.0),
+            spent[-1] if rates[-1] == 0.0 else np.inf,
+        )
+
+    def point(self, exposure: FloatArray) -> FloatArray:
+        """Where each exposure is spent, (M,)."""
+        point = exposure * self.slope
+        for spent, bend in self.bends:
+            beyond = exposure - spent
+            np.maximum(beyond, 0.0, out=beyond)
+            beyond *= bend
+            point += beyond
+        for spent, step in self.steps:
+            point += step * (exposure >= spent)
+        if self.most < np.inf:
+            point[exposure >= self.most] = np.inf
+        return point
 
 
 def two_phase_time(exposure: FloatArray, early: float, late: float, window: float) -> FloatArray:

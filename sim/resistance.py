@@ -17,14 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sim.combination import RULES, Rule, conditional_chances
-from sim.hazard import NEVER, Clock, by_stratum, first_passage, tabled_passage, two_phase_time
+from sim.hazard import NEVER, Clock, TabledPassage, first_passage, two_phase_time
 from sim.patient import (
     Draws,
     Patients,
@@ -68,13 +68,19 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.integer]
 
+KEPT = 256
+"""How many regimens keep what was worked out for them."""
+
 RESISTANT, CONTROLLED, RESPONDING = 0, 1, 2
 """Depths of benefit, in the order in which a better strategy can move a patient."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Regimen:
-    """The agents that one patient is really given under a strategy."""
+    """The agents that one patient is really given under a strategy.
+
+    Told apart by identity, so that what follows from one alone is worked out once.
+    """
 
     agents: tuple[tuple[Dose, Agent], ...]
     """From the start or at a planned time, the backbone first, then by name."""
@@ -85,12 +91,12 @@ class Regimen:
     rule: Rule
     psi: float
 
-    @property
+    @cached_property
     def backbones(self) -> tuple[tuple[Dose, Agent], ...]:
         """The checkpoint inhibitors to whose benefit the ICI model applies."""
         return tuple(pair for pair in self.agents if pair[1].checkpoint_inhibitor)
 
-    @property
+    @cached_property
     def active(self) -> tuple[tuple[Agent, Activity], ...]:
         """The agents that work by themselves."""
         return tuple((a, a.activity) for _, a in self.agents if a.activity is not None)
@@ -121,7 +127,7 @@ def assign_regimens(
     A dose that is matched to mechanisms goes to patients who tested positive
     for one of them and have not been given an earlier matched dose.
     """
-    always = [dose for dose in strategy.doses if not dose.matched]
+    always = tuple(dose for dose in strategy.doses if not dose.matched)
     matched = [dose for dose in strategy.doses if dose.matched]
     if not matched:
         return [(None, _regimen(always, strategy, scenario))]
@@ -136,7 +142,7 @@ def assign_regimens(
             )  # fmt: skip
         index = np.flatnonzero(waiting & positive)
         waiting[index] = False
-        assigned.append((index, _regimen([*always, dose], strategy, scenario)))
+        assigned.append((index, _regimen((*always, dose), strategy, scenario)))
     rest = np.flatnonzero(waiting)
     return [*assigned, (rest, _regimen(always, strategy, scenario))]
 
@@ -158,7 +164,8 @@ def tests_positive(
     return np.asarray(patients.draws.uniform("mechanism_test", mechanism) < chance)
 
 
-def _regimen(doses: Sequence[Dose], strategy: Strategy, scenario: Scenario) -> Regimen:
+@lru_cache(maxsize=KEPT)
+def _regimen(doses: tuple[Dose, ...], strategy: Strategy, scenario: Scenario) -> Regimen:
     pairs = [(dose, scenario.agent(dose.agent)) for dose in doses]
     pairs.sort(key=lambda pair: (not pair[1].checkpoint_inhibitor, pair[1].name))
     return Regimen(
@@ -169,6 +176,7 @@ def _regimen(doses: Sequence[Dose], strategy: Strategy, scenario: Scenario) -> R
     )
 
 
+@lru_cache(maxsize=KEPT)
 def backbone_regimen(scenario: Scenario) -> Regimen:
     """The scenario's ICI backbone by itself, without an end: the reference of the coupling."""
     if scenario.backbone is None:
@@ -203,30 +211,51 @@ def reversed_mechanisms(
     adds to independent action is one draw a mechanism. So a better or a further
     agent never takes back what was undone.
     """
-    agents = [agent for dose, agent in regimen.agents if dose.start == 0.0]
     undone = np.zeros((len(population.mechanisms), count), dtype=bool)
-    if not agents:
-        return undone
-    own = np.stack([agent.reversal for agent in agents])
+    ways = _reversals(regimen, population, coupling)
+    for drawn, k, threshold in ways.draws:
+        mechanism = population.mechanisms[k]
+        score = draws.normal("reversal", f"{drawn}/{mechanism}")
+        if coupling.reversal:
+            shared = draws.normal("reversal_factor", mechanism)
+            score = np.sqrt(coupling.reversal) * shared + np.sqrt(1 - coupling.reversal) * score
+        undone[k] |= score < threshold
+    for k in ways.helped:
+        extra = draws.uniform("reversal_synergy", population.mechanisms[k])
+        undone[k] |= extra < 1.0 - regimen.psi
+    return undone
+
+
+@dataclass(frozen=True, slots=True)
+class _Reversals:
+    """By which draws a regimen undoes mechanisms."""
+
+    draws: tuple[tuple[str, int, float], ...]
+    """Agent whose draw decides, mechanism, and normal score below which it is undone."""
+
+    helped: tuple[int, ...]
+    """Mechanisms on which synergy has a draw of its own."""
+
+
+@lru_cache(maxsize=KEPT)
+def _reversals(regimen: Regimen, population: Population, coupling: Coupling) -> _Reversals:
+    agents = [agent for dose, agent in regimen.agents if dose.start == 0.0]
+    own = np.stack([agent.reversal for agent in agents]) if agents else np.zeros((0, 1))
     if not own.any():
-        return undone
+        return _Reversals((), ())
     ranked = regimen.rule.comonotone
     synergy = regimen.rule.scales_exposure and regimen.psi < 1.0
     kept = ranked or synergy or coupling.reversal > 0.0
     chances = own if kept else conditional_chances(regimen.rule, own, regimen.psi)
-    for a, k in zip(*np.nonzero(chances), strict=True):
-        mechanism = population.mechanisms[k]
-        drawn = agents[0] if ranked else agents[a]
-        score = draws.normal("reversal", f"{drawn.name}/{mechanism}")
-        if coupling.reversal:
-            shared = draws.normal("reversal_factor", mechanism)
-            score = np.sqrt(coupling.reversal) * shared + np.sqrt(1 - coupling.reversal) * score
-        undone[k] |= score < normal_quantile(chances[a, k])
-    if synergy:
-        for k in np.flatnonzero(np.count_nonzero(own, axis=0) > 1):
-            extra = draws.uniform("reversal_synergy", population.mechanisms[k])
-            undone[k] |= extra < 1.0 - regimen.psi
-    return undone
+    thresholds = normal_quantile(chances)
+    several = np.flatnonzero(np.count_nonzero(own, axis=0) > 1).tolist() if synergy else ()
+    return _Reversals(
+        tuple(
+            ((agents[0] if ranked else agents[a]).name, int(k), float(thresholds[a, k]))
+            for a, k in zip(*np.nonzero(chances), strict=True)
+        ),
+        tuple(several),
+    )
 
 
 def immune_benefit(
@@ -256,17 +285,24 @@ def immune_benefit(
         Times are of acquired resistance, 0 where primary.
     """
     draws, stratum = patients.draws, patients.stratum
-    undone = reversed_mechanisms(regimen, population, coupling, draws, len(patients))
-    left = patients.present & ~undone if undone.any() else patients.present
+    left = patients.present
+    if left.any():
+        left = left & ~reversed_mechanisms(regimen, population, coupling, draws, len(patients))
     primary = np.logical_or.reduce(left, axis=0)
-    responding = ~primary & _below(
-        draws, "response", _raised(population.responding, regimen, "response"), stratum
-    )
-    durable = _durable(draws, population, regimen, stratum, responding)
-    if durable is not None:
-        durable &= ~primary
+    chances = _benefit_chances(regimen, population)
+    responding = _below(draws, "response", chances.responding, stratum)
+    durable = None
+    if chances.durable is not None:
+        # Two chances a stratum: of those who are controlled, and of those who respond.
+        cell = stratum + len(population.strata) * responding
+        durable = _below(draws, "durability", chances.durable, cell)
+    resisted = bool(primary.any())
+    if resisted:
+        responding &= ~primary
+        if durable is not None:
+            durable &= ~primary
     depth = CONTROLLED + responding.view(np.int8)
-    if not primary.any():
+    if not resisted:
         time, cause = _acquired(
             draws, stratum, regimen, stops, population, course, responding, durable
         )
@@ -291,22 +327,6 @@ def immune_benefit(
     return Benefit(depth, durable, time, cause)
 
 
-def _durable(
-    draws: Draws,
-    population: Population,
-    regimen: Regimen,
-    stratum: IntArray,
-    responding: BoolArray,
-) -> BoolArray | None:
-    """Whose benefit would last, by depth and stratum; None where the regimen lets nobody's last."""
-    controlled = _raised(population.durable_controlled, regimen, "durability")
-    responders = _raised(population.durable_responding, regimen, "durability")
-    if not controlled.any() and not responders.any():
-        return None
-    cell = stratum + len(population.strata) * responding
-    return _below(draws, "durability", np.concatenate([controlled, responders]), cell)
-
-
 def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> NDArray[np.int8]:
     """The mechanism that counts as the cause among those left (K, M): lowest of stored uniforms."""
     chosen = np.zeros(left.shape[1], dtype=np.int8)
@@ -325,6 +345,43 @@ def _one_of_several(left: BoolArray, population: Population, draws: Draws) -> ND
     return chosen
 
 
+@dataclass(frozen=True, slots=True)
+class _Chance:
+    """A chance that depends on the patient's cell, such as the stratum."""
+
+    values: FloatArray
+    """Of each cell."""
+    one: float | None
+    """The same for all cells; None where they differ."""
+
+    @classmethod
+    def of(cls, values: FloatArray) -> _Chance:
+        same = bool((values == values[0]).all())
+        return cls(values, float(values[0]) if same else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _BenefitChances:
+    """What a regimen makes of the chances of a population."""
+
+    responding: _Chance
+    """By stratum."""
+    durable: _Chance | None
+    """By stratum, first of those who are controlled, then of responders; None where it is nil."""
+
+
+@lru_cache(maxsize=KEPT)
+def _benefit_chances(regimen: Regimen, population: Population) -> _BenefitChances:
+    responding = _raised(population.responding, regimen, "response")
+    durable = np.concatenate(
+        [
+            _raised(population.durable_controlled, regimen, "durability"),
+            _raised(population.durable_responding, regimen, "durability"),
+        ]
+    )
+    return _BenefitChances(_Chance.of(responding), _Chance.of(durable) if durable.any() else None)
+
+
 def _raised(chance: FloatArray, regimen: Regimen, field: str) -> FloatArray:
     """A chance of each stratum (B,) after what the agents add to it."""
     gains = [getattr(agent, field) for dose, agent in regimen.agents if dose.start == 0.0]
@@ -335,11 +392,13 @@ def _raised(chance: FloatArray, regimen: Regimen, field: str) -> FloatArray:
     return np.maximum(regimen.rule.chance(stack, regimen.psi), chance)
 
 
-def _below(draws: Draws, decision: str, chance: FloatArray, cell: NDArray[np.intp]) -> BoolArray:
+def _below(draws: Draws, decision: str, chance: _Chance, cell: NDArray[np.intp]) -> BoolArray:
     """One stored uniform against the chance of the patient's cell; certainties draw nothing."""
-    if chance[0] in (0.0, 1.0) and (chance == chance[0]).all():
-        return np.full(cell.shape, chance[0] == 1.0)
-    return np.asarray(draws.uniform(decision) < by_stratum(chance, cell))
+    if chance.one is None:
+        return np.asarray(draws.uniform(decision) < chance.values.take(cell))
+    if chance.one in (0.0, 1.0):
+        return np.full(cell.shape, chance.one == 1.0)
+    return np.asarray(draws.uniform(decision) < chance.one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +434,7 @@ class _ClassClock:
 Window = tuple[FloatArray, float, FloatArray]
 """An agent's hazard ratio on each mechanism, and when it begins and stops to act."""
 
-Inverse = Callable[[FloatArray, FloatArray], FloatArray]
+Inverse = Callable[[FloatArray, Sequence[float]], FloatArray]
 """From exposures and the agents' ratios to the operational time at which they are used up."""
 
 
@@ -397,11 +456,8 @@ def _acquired(
     on the scenario and the regimen and never on the patients.
     """
     clock = _ClassClock(population.acquired, stratum, durable, population.durable_hazard)
-    windows = [
-        (agent.hazard_ratio, dose.start + agent.onset, stop)
-        for (dose, agent), stop in zip(regimen.agents, stops, strict=True)
-        if (agent.hazard_ratio != 1.0).any()
-    ]
+    effect = _effect_on_loss(regimen)
+    windows = [(ratio, on, stops[i]) for ratio, on, i in effect.windows]
     off, on_drug = _stopping(regimen, stops, course)
     shared = (
         durable is None
@@ -410,14 +466,15 @@ def _acquired(
         and all(np.ndim(stop) == 0 for _, _, stop in windows)
     )
     if shared:
-        invert = _shared_path(windows, clock, regimen)
+        ends = tuple(float(stop) for _, _, stop in windows)
+        invert = _shared_path(regimen, population.acquired, ends)
     elif off is not None and not windows:
         invert = _stopped_path(clock, course, off, on_drug)
     else:
         invert = _own_path(windows, clock, regimen, course, off, on_drug)
     speed = _loss_speed(draws, population, regimen, responding, durable)
     point = cause = None
-    for members, ratios in _alike(windows, len(population.mechanisms)):
+    for members, ratios in effect.groups:
         left, first = _smallest(population, draws, stratum, members)
         reached = invert(left if speed is None else left / speed, ratios)
         if point is None or cause is None:
@@ -451,15 +508,33 @@ def _loss_speed(
     return speed
 
 
-def _alike(windows: Sequence[Window], count: int) -> list[tuple[NDArray[np.intp], FloatArray]]:
-    """Mechanisms by the agents' ratios on them: indices, and the ratio of each agent."""
+@dataclass(frozen=True, slots=True)
+class _LossEffect:
+    """What the agents of a regimen do to the hazards of acquiring mechanisms."""
+
+    windows: tuple[tuple[FloatArray, float, int], ...]
+    """Ratios on the mechanisms, when they begin to act, and the place of the agent."""
+
+    groups: tuple[tuple[NDArray[np.intp], tuple[float, ...]], ...]
+    """Mechanisms on which the ratios are the same, and the ratio of each agent of `windows`."""
+
+
+@lru_cache(maxsize=KEPT)
+def _effect_on_loss(regimen: Regimen) -> _LossEffect:
+    windows = tuple(
+        (agent.hazard_ratio, dose.start + agent.onset, i)
+        for i, (dose, agent) in enumerate(regimen.agents)
+        if (agent.hazard_ratio != 1.0).any()
+    )
+    count = len(regimen.agents[0][1].hazard_ratio)
     if not windows:
-        return [(np.arange(count), np.empty(0))]
+        return _LossEffect((), ((np.arange(count), ()),))
     columns = list(zip(*(ratio.tolist() for ratio, _, _ in windows), strict=True))
-    return [
-        (np.array([k for k, own in enumerate(columns) if own == column]), np.array(column))
+    groups = (
+        (np.array([k for k, own in enumerate(columns) if own == column]), column)
         for column in sorted(set(columns))
-    ]
+    )
+    return _LossEffect(windows, tuple(groups))
 
 
 def _smallest(
@@ -483,7 +558,7 @@ def _smallest(
 
 def _joint_ratio(
     start: FloatArray,
-    ratios: FloatArray,
+    ratios: Sequence[float],
     edges: Sequence[tuple[FloatArray, FloatArray]],
     regimen: Regimen,
 ) -> FloatArray:
@@ -497,21 +572,24 @@ def _joint_ratio(
     return regimen.rule.hazard_ratio(inside, regimen.psi)
 
 
-def _shared_path(windows: Sequence[Window], clock: _ClassClock, regimen: Regimen) -> Inverse:
+@lru_cache(maxsize=KEPT)
+def _shared_path(regimen: Regimen, clock: Clock, ends: tuple[float, ...]) -> Inverse:
     """Inversion of the hazard where all patients share one path: by table."""
-    if not windows:
+    effect = _effect_on_loss(regimen)
+    if not effect.windows:
         return lambda left, ratios: left
-    times = np.array([[on, end] for _, on, end in windows], dtype=np.float64)
+    times = np.array([[on, end] for (_, on, _), end in zip(effect.windows, ends, strict=True)])
     stratum = np.zeros(times.size, dtype=np.intp)
-    reached = clock.clock.exposure(np.minimum(times, NEVER).reshape(-1), stratum)
+    reached = clock.exposure(np.minimum(times, NEVER).reshape(-1), stratum)
     edges = np.minimum(reached, NEVER).reshape(times.shape)
     starts = np.array(sorted({0.0, *edges.ravel().tolist()} - {NEVER}))
-
-    def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
-        rates = _joint_ratio(starts, ratios, [(on, end) for on, end in edges], regimen)
-        return tabled_passage(left, starts[1:], rates)
-
-    return invert
+    passages = {
+        ratios: TabledPassage.of(
+            starts[1:], _joint_ratio(starts, ratios, [(on, end) for on, end in edges], regimen)
+        )
+        for _, ratios in effect.groups
+    }
+    return lambda left, ratios: passages[tuple(ratios)].point(left)
 
 
 def _own_path(
@@ -530,7 +608,7 @@ def _own_path(
     breaks += [slowest] if slowest is not None else []
     table = np.stack(breaks) if breaks else None
 
-    def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
+    def invert(left: FloatArray, ratios: Sequence[float]) -> FloatArray:
         if table is None:
             return left
 
@@ -549,7 +627,7 @@ def _stopped_path(
     """The same where nothing but the stop of the backbone changes the hazard."""
     slowest = np.minimum(clock.exposure(off), NEVER)
 
-    def invert(left: FloatArray, ratios: FloatArray) -> FloatArray:
+    def invert(left: FloatArray, ratios: Sequence[float]) -> FloatArray:
         point = left.copy()
         late = np.flatnonzero(left >= slowest)
         change = np.broadcast_to(slowest, left.shape).take(late)

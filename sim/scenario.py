@@ -5,6 +5,9 @@ state. They know nothing of files, of configuration or of random numbers, and
 they simulate nothing. A message about a bad value starts with the name of the
 field; whoever knows the path that the user typed puts it in front.
 
+They hold arrays and are told apart by identity, so that what follows from them
+alone can be worked out once and kept.
+
 Conventions
 -----------
 Time is in months of 30.4375 days, hazards are events per patient-month. Axis
@@ -75,7 +78,7 @@ def _freeze(instance: object) -> None:
             value.flags.writeable = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Population:
     """Who is treated, and how their tumours escape under the backbone."""
 
@@ -213,7 +216,7 @@ class Activity:
         _freeze(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Agent:
     """One row of the mechanism matrix."""
 
@@ -289,7 +292,7 @@ class Dose:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Strategy:
     """Which agents, when, for whom, and by which rule their effects combine."""
 
@@ -356,7 +359,7 @@ class NextLine:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Course:
     """What follows resistance: regrowth, progression, next lines and death."""
 
@@ -548,7 +551,7 @@ class Assessment:
         return bool(self.every[0] == 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Coupling:
     """How effects go together in one patient; no single trial identifies it."""
 
@@ -565,7 +568,7 @@ class Coupling:
             raise ScenarioError(f"reversal must be at least 0 and below 1, got {self.reversal:g}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scenario:
     """Everything that decides what happens to patients, and nothing else."""
 

@@ -9,11 +9,11 @@ from sim.exact import piecewise_hazard, weibull_hazard
 from sim.hazard import (
     PiecewiseClock,
     Spell,
+    TabledPassage,
     WeibullClock,
     count_passed,
     first_passage,
     spell_passage,
-    tabled_passage,
     two_phase_time,
 )
 from sim.randomness import stream
@@ -102,10 +102,12 @@ def test_a_hazard_by_table_is_used_up_as_sorted_breaks_would_be():
         return rates[np.searchsorted(breaks, start, side="right")]
 
     sorted_first = first_passage(exposure, np.tile(breaks[:, None], N), rate)
-    np.testing.assert_allclose(tabled_passage(exposure, breaks, rates), sorted_first, rtol=1e-9)
+    np.testing.assert_allclose(
+        TabledPassage.of(breaks, rates).point(exposure), sorted_first, rtol=1e-9
+    )
     ending = np.array([0.3, 0.0, 0.5, 0.0])
     used_up = exposure >= 0.3 + 2.5
-    assert np.array_equal(np.isinf(tabled_passage(exposure, breaks, ending)), used_up)
+    assert np.array_equal(np.isinf(TabledPassage.of(breaks, ending).point(exposure)), used_up)
     assert used_up.any()
 
 
