@@ -254,7 +254,7 @@ def _from_table(
     choice = np.zeros(len(patients), dtype=np.int8)
     if len(lines) > 1:
         edges = np.cumsum([line.share for line in lines])[:-1]
-        choice = count_passed(edges, draws.uniform("next_line"))
+        choice = count_passed(edges, draws.uniform("next_line")).astype(np.int8)
     names = scenario.population.mechanisms
     for k, line in enumerate(lines[:-1]):
         if line.eligible == "all" and not line.matched:

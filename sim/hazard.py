@@ -49,11 +49,14 @@ def by_stratum(values: FloatArray, stratum: IntArray) -> FloatArray:
     return values[:1] if (values == values[0]).all() else values.take(stratum)
 
 
-def count_passed(steps: FloatArray, values: FloatArray) -> NDArray[np.int8]:
-    """How many of a few increasing steps are at or below each value, (M,).
+def count_passed(steps: FloatArray, values: FloatArray) -> IntArray:
+    """How many increasing steps are at or below each value, (M,).
 
-    What `numpy.searchsorted` finds with ``side="right"``, in a tenth of its time.
+    What `numpy.searchsorted` finds with ``side="right"``; for a few steps in a
+    tenth of its time.
     """
+    if len(steps) > 16:
+        return np.searchsorted(steps, values, side="right")
     count = np.zeros(values.shape, dtype=np.int8)
     for step in steps:
         count += values >= step
@@ -161,15 +164,23 @@ class PiecewiseClock:
 
     def time(self, exposure: FloatArray, stratum: IntArray) -> FloatArray:
         """See `Clock.time`."""
+        every = self._knots()
+        if len(every) == 1:
+            return self._invert(exposure, every[0], self.rates[0])
         result = np.empty(np.shape(exposure))
-        for b, knots in enumerate(self._knots()):
-            here = np.asarray(stratum) == b
-            left = exposure[here]
-            interval = np.searchsorted(knots, left, side="right") - 1
-            with np.errstate(divide="ignore", invalid="ignore"):
-                wait = (left - knots[interval]) / self.rates[b, interval]
-            result[here] = self.starts[interval] + np.where(np.isnan(wait), 0.0, wait)
-        return self.start + result
+        for b, knots in enumerate(every):
+            here = np.flatnonzero(stratum == b)
+            result[here] = self._invert(exposure.take(here), knots, self.rates[b])
+        return result
+
+    def _invert(self, exposure: FloatArray, knots: FloatArray, rates: FloatArray) -> FloatArray:
+        """The same in one stratum."""
+        interval = count_passed(knots[1:], exposure)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            wait = (exposure - knots.take(interval)) / rates.take(interval)
+        if not rates.all():
+            wait[np.isnan(wait)] = 0.0
+        return self.start + (self.starts.take(interval) + wait)
 
 
 def first_passage(

@@ -111,8 +111,9 @@ def test_a_hazard_by_table_is_used_up_as_sorted_breaks_would_be():
     assert used_up.any()
 
 
-def test_steps_are_counted_as_a_search_would_find_them():
-    steps = np.array([0.1, 0.4, 0.4, 0.9])
+@pytest.mark.parametrize("count", [0, 4, 16, 17, 300])
+def test_steps_are_counted_as_a_search_would_find_them(count):
+    steps = np.sort(np.repeat(stream(1, 0, "grid").random(count), 2)[:count])
     values = np.concatenate([stream(1, 0, "steps").random(1_000), steps, np.nextafter(steps, 0.0)])
     assert np.array_equal(count_passed(steps, values), np.searchsorted(steps, values, side="right"))
 
