@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from statistics import NormalDist
 from typing import Protocol
 
@@ -69,7 +69,7 @@ def to_tick(time: FloatArray) -> FloatArray:
     return np.asarray(np.maximum(np.ceil(time / TICK), 1.0) * TICK)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class ScanGrid:
     """When scans are planned, how irregular they are, and tables to look both up by day.
 
@@ -126,6 +126,11 @@ class ScanGrid:
             if isinstance(table := getattr(grid, item.name), np.ndarray):
                 table.flags.writeable = False
         return grid
+
+    @cached_property
+    def regular(self) -> bool:
+        """Whether every scan is done on its day."""
+        return not self.days_off.any() and self.missed_below == 0
 
     def day_at(self, time: FloatArray) -> NDArray[np.int64]:
         """First whole day that is not before `time`, or the day after all scans, (M,)."""
@@ -261,21 +266,16 @@ def scheduled_days(assessment: Assessment, horizon: float) -> NDArray[np.int64]:
 
     The second, because the first may be done before the horizon, off its day.
     """
-    phases = zip(assessment.every.tolist(), assessment.until.tolist(), strict=True)
-    return np.array(_scheduled_days(tuple(phases), horizon), dtype=np.int64)
-
-
-def _scheduled_days(phases: tuple[tuple[float, float], ...], horizon: float) -> list[int]:
     days: list[int] = []
     week, end, beyond = 0.0, horizon * DAYS_PER_MONTH / 7.0, 0
-    for every, until in phases:
+    for every, until in zip(assessment.every.tolist(), assessment.until.tolist(), strict=True):
         begin, visit = week, 1
         while begin + visit * every <= until + 1e-9 and beyond < 2:
             week = begin + visit * every
             days.append(round(week * 7.0))
             beyond += week > end
             visit += 1
-    return days
+    return np.array(days, dtype=np.int64)
 
 
 def draw_calendar(assessment: Assessment, draws: Draws, horizon: float) -> Calendar:
@@ -286,25 +286,21 @@ def draw_calendar(assessment: Assessment, draws: Draws, horizon: float) -> Calen
     normal deviate, rounded, and never by as much as half the shortest interval,
     so that visits keep their order.
     """
-    phases = tuple(zip(assessment.every.tolist(), assessment.until.tolist(), strict=True))
-    grid = _scan_grid(
-        () if assessment.continuous else phases, assessment.jitter_sd, assessment.missed, horizon
-    )
-    regular = not grid.days_off.any() and grid.missed_below == 0
-    return Calendar(grid, None if regular else CountedWords(draws.words("scan")))
+    grid = _scan_grid(assessment, horizon)
+    return Calendar(grid, None if grid.regular else CountedWords(draws.words("scan")))
 
 
 @lru_cache(maxsize=16)
-def _scan_grid(
-    phases: tuple[tuple[float, float], ...], jitter_sd: float, missed: float, horizon: float
-) -> ScanGrid:
-    """The grid of a schedule in phases; blocks share it."""
-    schedule = np.array(_scheduled_days(phases, horizon), dtype=np.int64)
+def _scan_grid(assessment: Assessment, horizon: float) -> ScanGrid:
+    """The grid of a schedule; blocks share it."""
+    if assessment.continuous:
+        return ScanGrid.of(np.empty(0, dtype=np.int64), np.zeros(65536, dtype=np.int64), 0)
     off = np.zeros(65536, dtype=np.int64)
-    if jitter_sd > 0.0 and phases:
-        shortest = int(7.0 * min(every for every, _ in phases) + 1e-9)
-        off = _days_off(jitter_sd, (shortest - 1) // 2)
-    return ScanGrid.of(schedule, off, round(missed * 65536) if phases else 0)
+    if assessment.jitter_sd > 0.0:
+        shortest = int(7.0 * float(assessment.every.min()) + 1e-9)
+        off = _days_off(assessment.jitter_sd, (shortest - 1) // 2)
+    schedule = scheduled_days(assessment, horizon)
+    return ScanGrid.of(schedule, off, round(assessment.missed * 65536))
 
 
 def _days_off(sd: float, most: int) -> NDArray[np.int64]:

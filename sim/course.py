@@ -89,7 +89,7 @@ def regrow(
         Months since randomisation.
     """
     course = scenario.course
-    if course.primary_lag == 0.0 and course.acquired_lag == 0.0:
+    if not course.regrows:
         return benefit.time, benefit.time
     primary = benefit.depth == RESISTANT
     lag = _of_two(course.primary_lag, course.acquired_lag, primary)

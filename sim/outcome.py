@@ -26,7 +26,7 @@ from sim.assessment import (
 from sim.course import Aftermath, follow, regrow, regrow_again
 from sim.definitions import Definition
 from sim.patient import Patients
-from sim.resistance import Benefit, Regimen, joint_benefit, last_doses
+from sim.resistance import Benefit, Regimen, joint_benefit, last_doses, plain_loss
 from sim.scenario import Scenario, Strategy
 
 __all__ = ["NEVER_TICK", "Outcome", "to_months", "to_ticks"]
@@ -39,15 +39,22 @@ NEVER_TICK = np.uint32(2**30 - 1)
 """Tick of what never happens: 1024 months."""
 
 
-def to_ticks(time: FloatArray) -> TickArray:
+def to_ticks(time: FloatArray, scale: float = 1.0) -> TickArray:
     """Times as whole ticks, rounded up, at least 1; what never happens is `NEVER_TICK`.
+
+    Parameters
+    ----------
+    time : ndarray
+        Months, or what gives months when multiplied by `scale`.
+    scale : float, default 1
+        Such as the mean of exponentials.
 
     Examples
     --------
     >>> to_ticks(np.array([0.0, 2.0**-20, 1.0, np.inf])).tolist()
     [1, 1, 1048576, 1073741823]
     """
-    ticks = time * (1.0 / TICK)
+    ticks = time * (scale / TICK)
     np.ceil(ticks, out=ticks)
     np.minimum(ticks, float(NEVER_TICK), out=ticks)
     # Through signed integers, which hold them and are converted twice as fast.
@@ -95,7 +102,15 @@ class Outcome:
         return joint_benefit(self.patients, self.regimen, self.last_doses, self.scenario)
 
     @cached_property
+    def resistance_time(self) -> FloatArray:
+        """The end of the benefit; 0 where there was none."""
+        plain = plain_loss(self.regimen, self.scenario)
+        return self.benefit.time if plain is None else plain.time(self.patients.draws)
+
+    @cached_property
     def _regrown(self) -> tuple[FloatArray, FloatArray]:
+        if not self.scenario.course.regrows:
+            return self.resistance_time, self.resistance_time
         return regrow(self.patients, self.regimen, self.last_doses, self.benefit, self.scenario)
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -101,6 +102,10 @@ class Draws:
         """Uniform 64-bit words, shape (M,)."""
         return self._draw("words", decision, label)
 
+    def __len__(self) -> int:
+        streams = self._shelf.streams
+        return streams.size * streams.n_patients if self._index is None else len(self._index)
+
     def select(self, index: NDArray[np.intp]) -> Draws:
         """The draws of the patients at `index`."""
         chosen = index if self._index is None else self._index.take(index)
@@ -111,61 +116,55 @@ class Draws:
         return values if self._index is None else values.take(self._index)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Patients:
-    """Patients before treatment, in one row: replicates one after the other, M in all."""
+    """Patients before treatment, in one row: replicates one after the other, M in all.
 
+    What they bring is drawn when first asked for.
+    """
+
+    population: Population
     draws: Draws
     """Every random number about them."""
-
-    stratum: NDArray[np.intp]
-    """Index of the stratum, (M,)."""
-
-    present: BoolArray
-    """Mechanisms present at baseline, (K, M)."""
 
     rank: Callable[[Patients], FloatArray] | None = None
     """Gives the normal score of their benefit under the backbone alone, (M,), when it is needed."""
 
+    chosen: tuple[Patients, NDArray[np.intp]] | None = None
+    """Those of whom these are some, and where they stand among them; None for all of a block."""
+
     def __len__(self) -> int:
-        return len(self.stratum)
+        return len(self.draws)
+
+    @cached_property
+    def stratum(self) -> NDArray[np.intp]:
+        """Index of the stratum, (M,)."""
+        if self.chosen is None:
+            return _draw_stratum(self.population, self.draws, len(self))
+        others, index = self.chosen
+        return others.stratum.take(index)
+
+    @cached_property
+    def present(self) -> BoolArray:
+        """Mechanisms present at baseline, (K, M).
+
+        They overlap by a one-factor Gaussian copula: mechanism k is present
+        where ``l F + sqrt(1 - l**2) e < z(p)``, with loading l, one factor F for
+        each patient, and p the prevalence in the patient's stratum.
+        """
+        if self.chosen is None:
+            return _draw_present(self.population, self.draws, self.stratum)
+        others, index = self.chosen
+        return others.present.take(index, axis=1)
 
     def select(self, index: NDArray[np.intp]) -> Patients:
         """The patients at `index`."""
-        return Patients(
-            self.draws.select(index),
-            self.stratum.take(index),
-            self.present.take(index, axis=1),
-            self.rank,
-        )
+        return Patients(self.population, self.draws.select(index), self.rank, (self, index))
 
 
 def draw_patients(population: Population, streams: Streams) -> Patients:
-    """Strata and baseline mechanisms of one block.
-
-    Baseline mechanisms overlap by a one-factor Gaussian copula: mechanism k is
-    present where ``l F + sqrt(1 - l**2) e < z(p)``, with loading l, one factor
-    F for each patient, and p the prevalence in the patient's stratum.
-
-    Parameters
-    ----------
-    population : Population
-        Prevalences and loadings.
-    streams : Streams
-        Of the block.
-
-    Returns
-    -------
-    Patients
-        ``streams.size * streams.n_patients`` of them.
-    """
-    draws = Draws(streams)
-    stratum = _draw_stratum(population, draws, streams.size * streams.n_patients)
-    return Patients(
-        draws,
-        stratum,
-        _draw_present(population, draws, stratum),
-    )
+    """The patients of one block, ``streams.size * streams.n_patients`` of them."""
+    return Patients(population, Draws(streams))
 
 
 def _draw_stratum(population: Population, draws: Draws, count: int) -> NDArray[np.intp]:

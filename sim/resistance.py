@@ -58,6 +58,7 @@ __all__ = [
     "immune_benefit",
     "joint_benefit",
     "last_doses",
+    "plain_loss",
     "primary_share",
     "realised_spearman",
     "reversed_mechanisms",
@@ -827,6 +828,52 @@ def joint_benefit(
         zero = np.zeros(len(patients))
         return Benefit(zero.astype(np.int8), none, zero, zero.astype(np.int8))
     return benefit
+
+
+@dataclass(frozen=True, slots=True)
+class PlainLoss:
+    """The time of resistance where nothing but one draw tells patients apart."""
+
+    mechanism: str
+    clock: Clock
+    invert: Inverse
+    ratios: tuple[float, ...]
+
+    def time(self, draws: Draws) -> FloatArray:
+        """Months until resistance, (M,): to the bit those of `joint_benefit`."""
+        point = self.invert(draws.exponential("acquired_resistance", self.mechanism), self.ratios)
+        return self.clock.time(point, np.zeros(1, dtype=np.intp))
+
+
+@lru_cache(maxsize=KEPT)
+def plain_loss(regimen: Regimen, scenario: Scenario) -> PlainLoss | None:
+    """The law of a regimen under which all patients lose their benefit alike, if it is such a one.
+
+    So it is where nobody resists from the start, there is one stratum and one
+    mechanism, and no frailty, class of benefit, stop or other agent makes a
+    difference: the special cases that are a single hazard.
+    """
+    population, course = scenario.population, scenario.course
+    alike = (
+        len(population.strata) == len(population.mechanisms) == 1
+        and not population.prevalence.any()
+        and population.controlled_ratio == 1.0
+        and population.frailty_sd == 0.0
+        and bool(regimen.backbones)
+        and not regimen.active
+        and _benefit_chances(regimen, population).durable is None
+        and all(agent.discontinuation.absent for _, agent in regimen.agents)
+    )
+    if not alike:
+        return None
+    stops = [np.asarray(dose.stop) for dose, _ in regimen.agents]
+    if _stopping(regimen, stops, course)[0] is not None:
+        return None
+    effect = _effect_on_loss(regimen)
+    ends = tuple(float(stops[i]) for _, _, i in effect.windows)
+    ((_, ratios),) = effect.groups
+    invert = _shared_path(regimen, population.acquired, ends)
+    return PlainLoss(population.mechanisms[0], population.acquired, invert, ratios)
 
 
 def realised_spearman(scenario: Scenario, n_patients: int, seed: int) -> dict[str, float]:

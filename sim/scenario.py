@@ -19,6 +19,7 @@ mechanism, ``J`` interval, ``V`` visit.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -448,8 +449,13 @@ class Course:
             raise ScenarioError(f"next_lines must have shares that add up to 1, got {total:g}")
         _freeze(self)
 
+    @property
+    def regrows(self) -> bool:
+        """Whether progression comes later than resistance."""
+        return self.primary_lag > 0.0 or self.acquired_lag > 0.0
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Assessment:
     """How patients are watched: scans, criteria and loss to follow-up."""
 
@@ -568,7 +574,7 @@ class Coupling:
             raise ScenarioError(f"reversal must be at least 0 and below 1, got {self.reversal:g}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Scenario:
     """Everything that decides what happens to patients, and nothing else."""
 
@@ -588,7 +594,7 @@ class Scenario:
             if len(set(names)) != len(names):
                 raise ScenarioError(f"names must be unique, got {', '.join(names)}")
 
-    @property
+    @cached_property
     def mortal(self) -> bool:
         """Whether anybody can die: special cases about progression alone leave death out."""
         activities = [agent.activity for agent in self.agents if agent.activity is not None]

@@ -106,7 +106,9 @@ class Accrual:
         enrolled.
         """
         if self.rates is None:
-            return streams.uniform("entry").T * self.duration
+            entry = streams.uniform("entry").T
+            entry *= self.duration
+            return entry
         passed = np.cumsum(streams.exponential("entry").T, axis=0)
         assert self.starts is not None
         clock = PiecewiseClock(self.starts, self.rates[None, :])
@@ -422,17 +424,16 @@ def _flat(rows: NDArray[Any]) -> NDArray[Any]:
 
 def _loss(scenario: Scenario, design: TrialDesign, patients: Patients, horizon: float) -> TickArray:
     """Tick at which each patient is lost to follow-up, by dropout or withdrawal, (M,)."""
-    latest = to_ticks(np.array([horizon]))
-    if design.dropout == 0.0 and scenario.assessment.withdrawal == 0.0:
-        return np.repeat(latest, len(patients))
-    lost = latest
+    latest = to_ticks(np.array([horizon]))[0]
+    lost: TickArray | None = None
     if design.dropout > 0.0:
-        dropout = patients.draws.exponential("dropout") * (1.0 / design.dropout)
-        lost = np.minimum(to_ticks(dropout), lost)
+        lost = to_ticks(patients.draws.exponential("dropout"), 1.0 / design.dropout)
     if scenario.assessment.withdrawal > 0.0:
-        away = withdrawal_time(scenario.assessment, patients.draws, len(patients))
-        lost = np.minimum(to_ticks(away), lost)
-    return lost
+        away = to_ticks(withdrawal_time(scenario.assessment, patients.draws, len(patients)))
+        lost = away if lost is None else np.minimum(lost, away)
+    if lost is None:
+        return np.full(len(patients), latest)
+    return np.minimum(lost, latest, out=lost)
 
 
 def _months_until(lost: TickArray, where: NDArray[np.intp]) -> FloatArray:

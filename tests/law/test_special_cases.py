@@ -22,6 +22,14 @@ from sim.exact import (
     synergy_survival,
     weibull_hazard,
 )
+from sim.randomness import Streams
+from sim.resistance import (
+    assign_regimens,
+    draw_ranked_patients,
+    joint_benefit,
+    last_doses,
+    plain_loss,
+)
 from sim.scenario import DAYS_PER_MONTH
 
 SPECIAL_CASES = (
@@ -418,3 +426,51 @@ def test_rules_patient_by_patient():
     np.testing.assert_allclose(times[SYNERGY], np.maximum(a, b) / 0.7, rtol=1e-12)
     # With perfect rank correlation each patient has the better agent's quantile.
     assert p_value(times[HIGHEST], SECOND.survival) > FALSE_ALARM
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("constant_hazard", True),
+        ("delayed_effect", True),
+        ("crossing_hazards", True),
+        ("piecewise_hazard", True),
+        ("illness_death", True),
+        ("scan_delayed", True),
+        ("mixture_cure", False),
+        ("weibull_mechanisms", False),
+        ("independent_action", False),
+    ],
+)
+def test_the_short_way_for_a_single_hazard_is_the_long_way_to_the_bit(load, name, plain):
+    scenario = load(f"scenario={name}").scenario
+    patients = draw_ranked_patients(scenario, Streams(3, 0, 1, 5000))
+    short = 0
+    for strategy in scenario.strategies:
+        ((_, regimen),) = assign_regimens(strategy, scenario, patients)
+        law = plain_loss(regimen, scenario)
+        if law is None:
+            continue
+        short += 1
+        stops = last_doses(regimen, patients.draws)
+        benefit = joint_benefit(patients, regimen, stops, scenario)
+        assert law.time(patients.draws).tobytes() == benefit.time.tobytes()
+    assert (short == len(scenario.strategies)) == plain
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "population.frailty_sd=0.5",
+        "population.controlled_ratio=2",
+        "population.strata.all.durable_responding=0.2",
+        "population.strata.all.baseline.escape=0.1",
+        "agents.backbone.discontinuation.late=0.02",
+    ],
+)
+def test_there_is_no_short_way_where_patients_differ(load, override):
+    scenario = load("scenario=delayed_effect", override).scenario
+    patients = draw_ranked_patients(scenario, Streams(3, 0, 1, 10))
+    for strategy in scenario.strategies:
+        ((_, regimen),) = assign_regimens(strategy, scenario, patients)
+        assert plain_loss(regimen, scenario) is None
