@@ -45,8 +45,7 @@ def logrank(sample: Sample) -> Comparison:
     """
 
     def measure(table: Table) -> tuple[FloatArray, FloatArray]:
-        score = table.sums.total(table.expected) - table.events_in_1
-        return score, table.total_variance
+        return table.expected_in_1 - table.events_in_1, table.total_variance
 
     return compare_score("logrank", *sample.gather(measure))
 

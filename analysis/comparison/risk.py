@@ -167,6 +167,8 @@ class Sample:
         """Tables at risk, each with its replicates: dense for some, ragged where events tie."""
         # Each replicate has the kernel of its own kind, whatever stands beside it.
         tied = self.tied
+        if not tied.any():
+            return ((np.arange(len(tied)), DenseTable(self)),)
         kinds: tuple[tuple[BoolArray, type[DenseTable | RaggedTable]], ...] = (
             (~tied, DenseTable),
             (tied, RaggedTable),
@@ -434,6 +436,11 @@ class Table:
         """Hypergeometric variance of the events in the experimental arm."""
         raise NotImplementedError
 
+    @cached_property
+    def expected_in_1(self) -> FloatArray:
+        """Sum of the expected events, (R,)."""
+        return self.sums.total(self.expected)
+
     @property
     def total_variance(self) -> FloatArray:
         """Sum of the variances, (R,)."""
@@ -533,7 +540,7 @@ class DenseTable(Table):
     @property
     def total_variance(self) -> FloatArray:
         """Sum of the variances, (R,)."""
-        return self.sums.total(self.expected) - self.sums.dot(self.expected, self.expected)
+        return self.expected_in_1 - self.sums.dot(self.expected, self.expected)
 
     @cached_property
     def survival(self) -> FloatArray:
