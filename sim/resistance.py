@@ -749,7 +749,7 @@ def _active_benefit(
 
     draws = patients.draws
     score = draws.normal("activity", agent.name)
-    if patients.rank is not None:
+    if patients.rank is not None and spearman != 0.0:
         pearson = 2.0 * np.sin(np.pi * spearman / 6.0)
         score = pearson * patients.rank(patients) + np.sqrt(1.0 - pearson**2) * score
     upper = ndtr(-score)
@@ -758,7 +758,9 @@ def _active_benefit(
     uniform = np.zeros(()) if certain else draws.uniform("activity_response", agent.name)
     responding = ~refractory & (uniform < activity.responding)
     helped = np.flatnonzero(~refractory)
-    speed = np.where(responding.take(helped), 1.0, activity.controlled_ratio)
+    speed: FloatArray | float = 1.0
+    if activity.controlled_ratio != 1.0:
+        speed = np.where(responding.take(helped), 1.0, activity.controlled_ratio)
     if activity.frailty_sd > 0.0:
         frailty = draws.normal("activity_frailty", agent.name).take(helped)
         speed = speed * np.exp(activity.frailty_sd * frailty)
@@ -770,8 +772,10 @@ def _active_benefit(
     )
     with np.errstate(divide="ignore"):
         exposure = -np.log(survival) / speed
+    if activity.shape != 1.0:
+        exposure = exposure ** (1.0 / activity.shape)
     time = np.zeros(len(patients))
-    time[helped] = activity.start + activity.scale * exposure ** (1.0 / activity.shape)
+    time[helped] = activity.start + activity.scale * exposure
     return time, responding
 
 
