@@ -349,8 +349,7 @@ def conduct_blocks(plan: TrialPlan, blocks: Sequence[int]) -> tuple[Columns, flo
         )  # fmt: skip
         middle = time.perf_counter()
         for key, values in _analyse(plan, trial, compare):
-            # A copy: a column of a larger array would keep all of that alive.
-            found.setdefault(key, []).append(values.copy())
+            found.setdefault(key, []).append(values)
         simulating += middle - begin
         analysing += time.perf_counter() - middle
     return {key: np.concatenate(parts) for key, parts in found.items()}, simulating, analysing

@@ -1,9 +1,12 @@
 """Conducted trials: power against other programs, sizes, and the same bytes however they are spread."""
 
+import gc
+
 import numpy as np
 import pytest
 from trials import Replicates, compare, plan, table
 
+from analysis.comparison.risk import Sample, Table
 from analysis.operating import summarise
 from analysis.paired import paired_power
 from analysis.replicates import CHUNK, CutResults, MethodResults
@@ -142,6 +145,19 @@ def test_chunks_hold_what_all_replicates_together_do(small_chunks):
 def test_a_chunk_is_whole_blocks_and_whole_bytes_of_bits():
     assert CHUNK % conduct.BLOCK == 0
     assert CHUNK % 8 == 0
+
+
+def test_nothing_of_a_block_waits_for_the_collector_of_cycles():
+    trial = plan("scenario=delayed_effect", compare("logrank", "cox", "rmst_difference(24)"))
+    gc.collect()
+    gc.disable()
+    try:
+        conduct.conduct_blocks(trial, range(2))
+        left = [item for item in gc.get_objects() if isinstance(item, Sample | Table)]
+    finally:
+        gc.enable()
+    # Otherwise the arrays of some twenty blocks would be held at any time.
+    assert not left
 
 
 def test_few_tasks_are_on_their_way_at_any_time(monkeypatch):
