@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.shared import BLUE, DARK_GREY
+from sim.endpoint.endpoint import short_name
 
 __all__ = ["NOTE", "comparison_names", "draw_power", "power_rows"]
 
@@ -26,7 +27,7 @@ def comparison_names(rows: pd.DataFrame, labels: Mapping[str, str]) -> list[str]
     """Comparisons in words, with the arm where there are several."""
     several = rows["arm"].nunique() > 1
     return [
-        f"{labels.get(row.arm, row.arm) + ', ' if several else ''}{row.endpoint.upper()}, "
+        f"{labels.get(row.arm, row.arm) + ', ' if several else ''}{short_name(row.endpoint)}, "
         f"{str(row.method).replace('_', ' ')}"
         for row in rows.itertuples(index=False)
     ]

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.shared import BLUE, DARK_GREY, LIGHT_GREY
+from sim.endpoint.endpoint import short_name
 
 __all__ = ["NOTE", "against_the_first", "draw_paired", "row_name"]
 
@@ -38,7 +39,7 @@ def against_the_first(paired: pd.DataFrame, labels: Mapping[str, str]) -> tuple[
 
 def _word(facet: str, value: str, labels: Mapping[str, str]) -> str:
     if facet == "endpoint":
-        return value.upper()
+        return short_name(value)
     if facet == "method":
         return value.replace("_", " ")
     return labels.get(value, value) if facet == "arm" else value

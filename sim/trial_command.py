@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sim.conduct import Precision, conduct_chunks
 from sim.config import Run
+from sim.endpoint.endpoint import short_name
 from sim.errors import ScenarioError
 from sim.estimand import estimate_truths
 from sim.output import draw_figures, provenance, remove_stale, write_table
@@ -210,19 +211,21 @@ def _summary(run: Run, plan: TrialPlan, tally: Tally, operating: pd.DataFrame) -
     rows = operating.itertuples(index=False)
     measures: Measures = {tuple(row[:5]): (row.estimate, row.mc_error) for row in rows}
     lines = []
-    width = max(len(method) for _, _, method in plan.compared)
+    heads = {
+        (arm.strategy, endpoint): f"  {run.labels[arm.strategy]}, {short_name(endpoint)}"
+        for arm in plan.design.arms[1:]
+        for endpoint in plan.endpoints
+    }
+    width = max(map(len, (*heads.values(), *(4 * " " + item[2] for item in plan.compared))))
     for cut in plan.cuts:
         lines.append(_cut_line(cut, plan, measures))
-        for arm in plan.design.arms[1:]:
-            for endpoint in plan.endpoints:
-                head = f"  {run.labels[arm.strategy]}, {endpoint.upper()}"
-                lines.append(
-                    f"{head:{width + 4}}{'power, %':>15}{'true value':>13}{'bias':>20}"
-                    f"{'coverage, %':>15}"
-                )
-                for method in plan.methods(endpoint):
-                    cells = _cells(measures, (cut, arm.strategy, endpoint, method))
-                    lines.append(f"    {method:{width}}{cells}".rstrip())
+        for (arm, endpoint), head in heads.items():
+            lines.append(
+                f"{head:{width}}{'power, %':>15}{'true value':>13}{'bias':>20}{'coverage, %':>15}"
+            )
+            for method in plan.methods(endpoint):
+                cells = _cells(measures, (cut, arm, endpoint, method))
+                lines.append(f"{4 * ' ' + method:{width}}{cells}".rstrip())
     lines += [
         "",
         f"{tally.n_replicates} simulated trials of {plan.design.n_patients} patients, "
@@ -243,7 +246,9 @@ def _cut_line(cut: str, plan: TrialPlan, measures: Measures) -> str:
     def of(measure: str, endpoint: str = "") -> float:
         return measures[cut, "", endpoint, "", measure][0]
 
-    events = ", ".join(f"{of('events', name):.1f} {name.upper()} events" for name in plan.endpoints)
+    events = ", ".join(
+        f"{of('events', name):.1f} {short_name(name)} events" for name in plan.endpoints
+    )
     return (
         f"{cut}: month {of('date'):.1f} (80 % of trials {of('date_quantile_10'):.1f} to "
         f"{of('date_quantile_90'):.1f}), {of('enrolled'):.1f} patients, {events}, "
