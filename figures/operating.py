@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from figures.shared import BLUE, DARK_GREY
+from sim.endpoint.endpoint import short_name
 
-__all__ = ["NAMES", "NOTE", "draw_power", "power_rows"]
+__all__ = ["NOTE", "comparison_names", "draw_power", "power_rows"]
 
 NOTE = (
     "Bars: power within 1.96 Monte Carlo errors; where arms do not differ it is the type I error."
 )
-NAMES = 3.6
-"""Inches left of the axis for the names of the comparisons."""
 
 
 def power_rows(operating: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -24,8 +23,18 @@ def power_rows(operating: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(cut), rows) for cut, rows in power.groupby("cut", sort=False)]
 
 
+def comparison_names(rows: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
+    """Comparisons in words, with the arm where there are several."""
+    several = rows["arm"].nunique() > 1
+    return [
+        f"{labels.get(row.arm, row.arm) + ', ' if several else ''}{short_name(row.endpoint)}, "
+        f"{str(row.method).replace('_', ' ')}"
+        for row in rows.itertuples(index=False)
+    ]
+
+
 def draw_power(
-    ax: Axes, rows: pd.DataFrame, labels: Mapping[str, str], alpha: float, title: str
+    ax: Axes, rows: pd.DataFrame, names: Sequence[str], alpha: float, title: str
 ) -> Axes:
     """Draw the power of the comparisons at one cut as dots with error bars.
 
@@ -35,8 +44,8 @@ def draw_power(
         Where to draw. Names hang out to the left.
     rows : DataFrame
         arm, endpoint, method, estimate, mc_error, from the top down.
-    labels : mapping
-        Label of each arm.
+    names : sequence of str
+        Of the rows.
     alpha : float
         One-sided level, marked by a line.
     title : str
@@ -48,12 +57,6 @@ def draw_power(
         The one given.
     """
     place = list(range(len(rows)))
-    several = rows["arm"].nunique() > 1
-    names = [
-        f"{labels.get(row.arm, row.arm) + ', ' if several else ''}{row.endpoint.upper()}, "
-        f"{str(row.method).replace('_', ' ')}"
-        for row in rows.itertuples(index=False)
-    ]
     ax.axvline(alpha, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
     ax.errorbar(
         rows["estimate"], place, xerr=1.96 * rows["mc_error"], fmt="o", color=BLUE, markersize=4,

@@ -18,10 +18,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from figures import definitions, incidence, kaplan_meier, occupancy, operating, targets
+from figures import (
+    accuracy,
+    definitions,
+    estimates,
+    incidence,
+    kaplan_meier,
+    occupancy,
+    operating,
+    paired,
+    targets,
+)
 from figures.page import MARGIN, PAGE, Page, key_height
 from figures.shared import (
+    BLACK,
     BLUE,
+    VERMILLION,
     About,
     ResultFileError,
     Strategy,
@@ -44,6 +56,11 @@ CURVE_COLUMNS = ("arm", "endpoint", "time", "survival")
 COUNT_COLUMNS = ("lower", "upper", "at_risk", "events", "censored")
 SUMMARY_COLUMNS = ("arm", "endpoint", "measure", "estimate", "lower", "upper")
 OPERATING_COLUMNS = ("cut", "arm", "endpoint", "method", "measure", "estimate", "mc_error")
+ESTIMATE_COLUMNS = ("cut", "arm", "endpoint", "method", "lower", "upper", "replicates")
+PAIRED_COLUMNS = (
+    "versus", "cut", "arm", "endpoint", "method", "other", "difference", "mc_error",
+    "mc_error_unpaired",
+)  # fmt: skip
 TARGET_COLUMNS = ("strategy", "measure", "published", "simulated", "z", "checked")
 
 
@@ -57,7 +74,8 @@ def draw_run(
     place : pathlib.Path
         Directory of the run, with ``provenance.json`` and any of ``curves.csv``
         (with ``summary.csv`` and ``published.csv``), ``incidence.csv``,
-        ``occupancy.csv``, ``resistance.csv``, ``targets.csv`` and ``operating.csv``.
+        ``occupancy.csv``, ``resistance.csv``, ``targets.csv``, ``operating.csv`` (with
+        ``estimates.csv``) and ``paired.csv``.
     progress : callable, optional
         Wraps the figures as they are drawn, to show how far it has come.
 
@@ -124,6 +142,16 @@ def _figures(place: Path, about: About) -> Iterator[Drawn]:
     table = read_table(place, "operating.csv", OPERATING_COLUMNS)
     if table is not None:
         yield "operating", _operating_page(about, table)
+        if set(accuracy.PANELS) <= set(table["measure"]):
+            yield "accuracy", _accuracy_page(about, table)
+        bins = read_table(place, "estimates.csv", ESTIMATE_COLUMNS)
+        if bins is not None:
+            yield "estimates", _estimates_page(about, bins, table)
+    table = read_table(place, "paired.csv", PAIRED_COLUMNS)
+    if table is not None:
+        for versus in table["versus"].unique():
+            rows = table[table["versus"] == versus]
+            yield f"paired_{versus}", _paired_page(about, rows, table)
 
 
 def _shown(about: About, table: pd.DataFrame, name: str) -> list[Strategy]:
@@ -344,13 +372,128 @@ def _targets_page(about: About, table: pd.DataFrame) -> Figure:
 
 def _operating_page(about: About, table: pd.DataFrame) -> Figure:
     cuts = operating.power_rows(table)
-    heights = [0.24 * len(rows) + 0.95 for _, rows in cuts]
+    names, room, line = _row_names(
+        [operating.comparison_names(rows, about.arm_labels) for _, rows in cuts]
+    )
+    heights = [line * len(rows) + 0.95 for _, rows in cuts]
     page = Page("Power", about.description, sum(heights) + 0.1, about.trial_caption(operating.NOTE))
-    labels = {item.name: item.label for item in about.strategies}
+    width = PAGE - 2.0 * MARGIN - room - 0.6
     top = 0.3
-    for (cut, rows), height in zip(cuts, heights, strict=True):
-        width = PAGE - 2.0 * MARGIN - operating.NAMES - 0.6
-        ax = page.axes(MARGIN + operating.NAMES, top, width, 0.24 * len(rows))
-        operating.draw_power(ax, rows, labels, about.alpha, cut)
+    for (cut, rows), own, height in zip(cuts, names, heights, strict=True):
+        ax = page.axes(MARGIN + room, top, width, line * len(rows))
+        operating.draw_power(ax, rows, own, about.alpha, cut)
         top += height
+    return page.figure
+
+
+def _row_names(names: list[list[str]]) -> tuple[list[list[str]], float, float]:
+    """Names of rows broken to fit beside the axes, inches they take, and the height of a row."""
+    broken = [[wrap(name, 4.2, 8.5) for name in part] for part in names]
+    lines = [line for part in broken for name in part for line in name]
+    room = max(text_width(line, 8.5) for line in lines) + 0.15
+    most = max(len(name) for part in broken for name in part)
+    return [["\n".join(name) for name in part] for part in broken], room, 0.08 + 0.14 * most
+
+
+def _accuracy_page(about: About, table: pd.DataFrame) -> Figure:
+    cuts = accuracy.accuracy_rows(table)
+    names, room, line = _row_names(
+        [operating.comparison_names(rows["coverage"], about.arm_labels) for _, rows in cuts]
+    )
+    heights = [line * len(own) + 0.95 for own in names]
+    page = Page(
+        "Bias and coverage", about.description, sum(heights) + 0.1,
+        about.trial_caption(accuracy.NOTE),
+    )  # fmt: skip
+    gap = 0.35
+    width = (PAGE - 2.2 * MARGIN - 0.1 - room - gap) / len(accuracy.PANELS)
+    limits = {
+        measure: _limits([rows[measure] for _, rows in cuts], "estimate", wanted)
+        for measure, (_, wanted) in accuracy.PANELS.items()
+    }
+    top = 0.3
+    for (cut, rows), own, height in zip(cuts, names, heights, strict=True):
+        for i, measure in enumerate(accuracy.PANELS):
+            ax = page.axes(MARGIN + room + i * (width + gap), top, width, line * len(own))
+            accuracy.draw_accuracy(ax, rows[measure], measure, limits[measure])
+            if i == 0:
+                ax.set_yticks(range(len(own)), own)
+                ax.tick_params(axis="y", length=0)
+                ax.set_title(cut)
+        top += height
+    return page.figure
+
+
+def _limits(
+    tables: list[pd.DataFrame], column: str, centre: float, error: str = "mc_error"
+) -> tuple[float, float]:
+    """Ends of an axis that has room for every error bar and for a line at `centre`."""
+    rows = pd.concat(tables)
+    reach = 1.96 * rows[error]
+    low = min(float((rows[column] - reach).min()), centre)
+    high = max(float((rows[column] + reach).max()), centre)
+    air = 0.05 * (high - low) or 0.05
+    return low - air, high + air
+
+
+def _paired_page(about: About, table: pd.DataFrame, whole: pd.DataFrame) -> Figure:
+    labels = about.arm_labels
+    title, rows = paired.against_the_first(table, labels)
+    facets = [name for name in ("cut", "arm", "endpoint", "method") if whole[name].nunique() > 1]
+    (names,), room, line = _row_names(
+        [
+            [
+                paired.row_name(row, facets or ["method"], labels)
+                for row in rows.to_dict(orient="records")
+            ]
+        ]
+    )
+    width = PAGE - 2.0 * MARGIN - room - 0.5
+    titles = wrap(title, width, 10.0, "bold")
+    head = 0.1 + 0.17 * len(titles)
+    page = Page(
+        "Differences of power, in the same trials", about.description,
+        head + line * len(rows) + 0.6, about.trial_caption(paired.NOTE),
+    )  # fmt: skip
+    ax = page.axes(MARGIN + room, head, width, line * len(rows))
+    paired.draw_paired(ax, rows, names, _limits([rows], "difference", 0.0, "mc_error_unpaired"))
+    ax.set_title("\n".join(titles))
+    ax.set_xlabel("Difference of power")
+    return page.figure
+
+
+def _estimates_page(about: About, bins: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    keys = ["cut", "arm", "endpoint", "method"]
+    panels = list(bins.groupby(keys, sort=False))
+    measures = table.set_index([*keys, "measure"])["estimate"].to_dict()
+    columns = min(3, bins["method"].nunique())
+    gap, tall = 0.3, 0.95
+    width = (PAGE - 2.0 * MARGIN - gap * (columns - 1)) / columns
+    facets = [name for name in ("cut", "arm", "endpoint") if bins[name].nunique() > 1]
+    titles = []
+    for key, _ in panels:
+        named = dict(zip(keys, key, strict=True))
+        parts = [paired.row_name(named, part, about.arm_labels) for part in (facets, ["method"])]
+        titles.append([line for part in parts for line in wrap(part, width, 10.0, "bold")])
+    titled = 0.11 + 0.17 * max(map(len, titles))
+    rows, high = -(-len(panels) // columns), titled + tall + 0.5
+    page = Page(
+        "Estimates over trials", about.description, rows * high + key_height(2) + 0.15,
+        about.trial_caption(estimates.NOTE),
+    )  # fmt: skip
+    for i, (key, own) in enumerate(panels):
+        row, column = divmod(i, columns)
+        ax = page.axes(MARGIN + column * (width + gap), titled + row * high, width, tall)
+        truth, mean = (measures[(*key, name)] for name in ("estimand", "mean_estimate"))
+        estimates.draw_estimates(ax, own, truth, mean)
+        ax.set_title("\n".join(titles[i]))
+        ax.set_xlabel(estimates.unit(key[-1]))
+    page.key(
+        [
+            Line2D([], [], color=BLACK, linestyle=(0, (4.0, 2.0)), linewidth=1.4),
+            Line2D([], [], color=VERMILLION, linewidth=1.4),
+        ],
+        ["true value", "mean estimate"],
+        rows * high + 0.05,
+    )
     return page.figure

@@ -90,6 +90,11 @@ class About:
         """The label of a mechanism, agent, stratum or definition; failing that, its name."""
         return self.labels.get(name) or name.replace("_", " ")
 
+    @property
+    def arm_labels(self) -> dict[str, str]:
+        """Label of each strategy by name."""
+        return {item.name: item.label for item in self.strategies}
+
     def trial_caption(self, note: str) -> str:
         """The small print of a figure of trials."""
         made = f"Simulated with Resistime {self.version}: {self.n_replicates:,}\u00a0trials"

@@ -8,11 +8,11 @@ the user's doing ends as one line and status 2.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -26,31 +26,32 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sim.cohort import Cohort, simulate_cohort
 from sim.complaint import explain, explain_yaml
-from sim.conduct import conduct_trials
 from sim.config import Run, read_run
 from sim.errors import ResistimeError
-from sim.plan import TrialPlan
-from sim.provenance import citations, claim_counts, program_version, software
-from sim.resistance import realised_spearman
+from sim.output import (
+    draw_figures,
+    progress_bar,
+    provenance,
+    reference_strategy,
+    remove_stale,
+    write_table,
+)
+from sim.provenance import claim_counts
 from sim.schema import RunConfig
-from sim.storage import write_json, write_text, write_whole
+from sim.storage import write_json, write_text
+from sim.trial_command import execute_trial
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["main"]
 
-TABLES = (
-    "curves.csv", "summary.csv", "incidence.csv", "occupancy.csv", "resistance.csv",
-    "contrasts.csv", "targets.csv", "published.csv", "patients.parquet", "operating.csv",
-    "comparisons.parquet",
-)  # fmt: skip
-"""Every table that some run leaves."""
-
 GRID_MONTHS = 0.5
 """Spacing of the times at which incidences and occupancies are written."""
 
 STATUS_BAD_INPUT = 2
+STATUS_INTERRUPTED = 130
+"""As shells have it: 128 and the number of the signal."""
 
 
 def main() -> None:
@@ -58,6 +59,8 @@ def main() -> None:
     for argument in sys.argv[1:]:
         if argument.startswith("="):
             _complain(f"cannot read '{argument}': write path=value, such as cohort.n_patients=5000")
+    # A scheduler's request to end leaves no half file either.
+    signal.signal(signal.SIGTERM, _leave)
     register_schema()
     # Hydra would otherwise print a traceback of its own and leave with status 1.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -72,6 +75,13 @@ def main() -> None:
         _complain(explain_yaml(error))
     except OSError as error:
         _complain(_unwritable(error))
+    except KeyboardInterrupt:
+        print("resistime: interrupted", file=sys.stderr)
+        sys.exit(STATUS_INTERRUPTED)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 def register_schema() -> None:
@@ -141,7 +151,7 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
         If something in it cannot be done as asked.
     """
     if run.trial is not None:
-        _execute_trial(run, run.trial, place, config, overrides, scenario)
+        execute_trial(run, run.trial, place, config, overrides, scenario)
         return
     start = time.perf_counter()
     published = _read_published(run)
@@ -153,98 +163,13 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
     if published is not None:
         tables["published.csv"] = published
     for name, table in tables.items():
-        _write_table(place / name, table)
+        write_table(place / name, table)
     analysed = time.perf_counter()
     seconds = {"simulate": simulated - start, "analyse": analysed - simulated}
-    write_json(place / "provenance.json", _provenance(run, config, overrides, scenario, seconds))
-    _remove_stale(place, tables)
-    pictures = []
-    if run.analysis.figures:
-        from figures.run import draw_run
-
-        pictures = draw_run(place, progress=_progress("figures"))
-    print(_summary(run, tables, place, len(pictures), time.perf_counter() - start))
-
-
-def _execute_trial(
-    run: Run, plan: TrialPlan, place: Path, config: Any, overrides: list[str], scenario: str
-) -> None:
-    """Conduct the replicates of a trial and leave their operating characteristics."""
-    from analysis.operating import comparison_table, summarise
-
-    start = time.perf_counter()
-    done = conduct_trials(plan, run.n_replicates, run.n_workers, _progress("trials"))
-    total = time.perf_counter() - start
-    operating = summarise(done.cuts, plan.alpha)
-    tables = {
-        "operating.csv": operating,
-        "comparisons.parquet": comparison_table(done.cuts),
-    }
-    for name, table in tables.items():
-        _write_table(place / name, table)
-    seconds = {
-        "simulate": done.simulate_seconds,
-        "analyse": done.analyse_seconds,
-        "total": total,
-    }
-    record = _provenance(run, config, overrides, scenario, seconds)
-    record["n_replicates"] = run.n_replicates
-    record["alpha"] = plan.alpha
-    busy = done.simulate_seconds + done.analyse_seconds
-    record["replicates_per_second"] = round(run.n_replicates / busy, 1)
-    write_json(place / "provenance.json", record)
-    _remove_stale(place, tables)
-    pictures = []
-    if run.analysis.figures:
-        from figures.run import draw_run
-
-        pictures = draw_run(place, progress=_progress("figures"))
-    print(_trial_summary(run, plan, operating, place, len(pictures), total))
-
-
-def _trial_summary(
-    run: Run, plan: TrialPlan, operating: pd.DataFrame, place: Path, pictures: int, seconds: float
-) -> str:
-    """Power of every comparison with its Monte Carlo error, and when the cuts were."""
-    lines = []
-    for cut in plan.cuts:
-        own = operating[operating["cut"] == cut].set_index(["arm", "endpoint", "method", "measure"])
-        estimate, error = own["estimate"], own["mc_error"]
-        nothing = ("", "", "")
-        reached = estimate[(*nothing, "target_reached")]
-        events = ", ".join(
-            f"{estimate['', endpoint, '', 'events']:.1f} {endpoint.upper()} events"
-            for endpoint in plan.endpoints
-        )
-        lines.append(
-            f"{cut}: month {estimate[(*nothing, 'date')]:.1f}, {events}, "
-            f"target reached in {100 * reached:.1f} % of replicates"
-        )
-        for arm in plan.design.arms[1:]:
-            for endpoint in plan.endpoints:
-                for method in plan.methods(endpoint):
-                    key = (arm.strategy, endpoint, method, "power")
-                    lines.append(
-                        f"  {run.labels[arm.strategy]}, {endpoint.upper()}, {method}: "
-                        f"power {estimate[key]:.4f} (Monte Carlo error {error[key]:.4f})"
-                    )
-    lines += [
-        f"\n{run.n_replicates} simulated trials of {plan.design.n_patients} patients, "
-        f"seed {run.seed}; one-sided level {plan.alpha:g}.",
-        "For research and teaching, not for treating patients.",
-        f"2 tables and {pictures} figures in {place} ({seconds:.1f} s)",
-    ]
-    return "\n".join(lines)
-
-
-def _remove_stale(place: Path, tables: Collection[str]) -> None:
-    """Remove what an earlier run left in the same folder and this one does not make."""
-    for name in TABLES:
-        if name not in tables:
-            (place / name).unlink(missing_ok=True)
-    for figure in ("km_*", "incidence", "occupancy", "definitions", "targets", "operating"):
-        for picture in (*place.glob(f"{figure}.png"), *place.glob(f"{figure}.svg")):
-            picture.unlink()
+    write_json(place / "provenance.json", provenance(run, config, overrides, scenario, seconds))
+    remove_stale(place, tables)
+    pictures = draw_figures(run, place)
+    print(_summary(run, tables, place, pictures, time.perf_counter() - start))
 
 
 def _read_published(run: Run) -> pd.DataFrame | None:
@@ -276,7 +201,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
     ticks = np.unique([*np.arange(0.0, choice.horizon, choice.table_every), choice.horizon])
     grid = np.arange(0.0, choice.horizon + 1e-9, GRID_MONTHS)
     curves, summary = estimate_curves(
-        cohort, choice.endpoints, choice.rates, ticks, progress=_progress("curves")
+        cohort, choice.endpoints, choice.rates, ticks, progress=progress_bar("curves")
     )
     summary = pd.concat([estimate_responses(cohort), summary], ignore_index=True)
     tables = {
@@ -286,7 +211,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
         "occupancy.csv": estimate_occupancy(cohort, grid),
         "resistance.csv": cross_definitions(cohort, run.definitions),
         "contrasts.csv": estimate_contrasts(
-            cohort, cohort.strategies.index(_reference(run)), choice.rates, choice.horizon
+            cohort, cohort.strategies.index(reference_strategy(run)), choice.rates, choice.horizon
         ),
     }
     if run.targets:
@@ -296,61 +221,6 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
 
         tables["patients.parquet"] = patient_table(cohort, run.scenario)
     return tables
-
-
-def _reference(run: Run) -> str:
-    return run.analysis.reference_strategy or run.scenario.strategies[0].name
-
-
-def _progress(what: str) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    """A bar on a terminal and nothing anywhere else."""
-    from tqdm import tqdm
-
-    return lambda work: iter(tqdm(work, desc=what, disable=None, leave=False))
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    if path.suffix == ".parquet":
-        write_whole(path, lambda place: table.to_parquet(place, index=False, compression="zstd"))
-    else:
-        write_whole(path, lambda place: table.to_csv(place, index=False, lineterminator="\n"))
-
-
-def _provenance(
-    run: Run, config: Any, overrides: list[str], scenario: str, seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Everything needed to repeat the run and to label and cite what it made."""
-    counts = claim_counts(run.claims)
-    keys = [claim.source for claim in run.claims] + [target.source for target in run.targets]
-    if run.reference.source:
-        keys.append(run.reference.source)
-    return {
-        "description": run.description,
-        "scenario": scenario,
-        "seed": run.seed,
-        "n_patients": run.n_patients,
-        "follow_up": run.follow_up,
-        "horizon": run.analysis.horizon,
-        "table_every": run.analysis.table_every,
-        "reference_strategy": _reference(run),
-        "strategies": [
-            {"name": s.name, "label": s.label, "family": s.family} for s in run.scenario.strategies
-        ],
-        "labels": dict(run.labels),
-        "coupling": {
-            **asdict(run.scenario.coupling),
-            "realised_spearman": realised_spearman(run.scenario, run.n_patients, run.seed),
-        },
-        "version": program_version(),
-        "software": software(),
-        "overrides": overrides,
-        "citations_withdrawn": counts["override"] > 0,
-        "claim_counts": counts,
-        "citations": citations(keys),
-        "claims": [asdict(claim) for claim in run.claims],
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "configuration": config,
-    }
 
 
 def _summary(

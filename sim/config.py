@@ -103,6 +103,10 @@ class Run:
     claims: tuple[Claim, ...]
     n_replicates: int
     n_workers: int
+    precision: float | None
+    max_replicates: int
+    paired_with: str
+    estimand_patients: int
     trial: TrialPlan | None
     """A trial to conduct; None for a cohort."""
 
@@ -141,6 +145,7 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
     _check_ranges("", whole)
     scenario = _scenario(whole)
     _check_analysis(whole)
+    _check_replicates(whole)
     return Run(
         description=whole.description,
         seed=whole.seed,
@@ -155,6 +160,10 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
         claims=_claims_in_use(whole, overrides),
         n_replicates=whole.n_replicates,
         n_workers=whole.n_workers,
+        precision=whole.precision,
+        max_replicates=whole.max_replicates,
+        paired_with=whole.paired_with,
+        estimand_patients=whole.estimand_patients,
         trial=None if whole.trial is None else _trial(whole.trial, whole, scenario),
     )
 
@@ -715,6 +724,17 @@ def _condition(
         month=date,
         follow_up=follow_up,
     )
+
+
+def _check_replicates(whole: RunConfig) -> None:
+    for name in ("precision", "paired_with"):
+        if getattr(whole, name) and whole.trial is None:
+            raise ScenarioError(f"{name} must not be given without a trial: choose one, trial=...")
+    if whole.precision is not None and whole.max_replicates < whole.n_replicates:
+        raise ScenarioError(
+            f"max_replicates must be at least n_replicates ({whole.n_replicates}), "
+            f"got {whole.max_replicates}"
+        )
 
 
 def _check_analysis(whole: RunConfig) -> None:

@@ -420,6 +420,14 @@ class RunConfig:
     seed: int = not_negative(1)
     n_replicates: int = positive(1000)
     n_workers: int = positive(1)
+    precision: float | None = positive(None)
+    """Monte Carlo error that no power may exceed; replicates are added until then."""
+    max_replicates: int = positive(1_000_000)
+    """Most that are made for the precision."""
+    paired_with: str = ""
+    """Folder of an earlier trial run, with whose power this one's is compared."""
+    estimand_patients: int = not_negative(200_000)
+    """Of the cohort from which true values are taken; 0 takes none."""
     cohort: CohortConfig = field(default_factory=CohortConfig)
     trial: TrialConfig | None = None
     backbone: str = ""

@@ -2,8 +2,10 @@
 
 import json
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -97,20 +99,160 @@ def test_patients_are_written_when_asked_for(tmp_path):
     assert len(pd.read_parquet(tmp_path / "patients.parquet")) == 600
 
 
-def test_a_trial_leaves_its_operating_characteristics(tmp_path):
-    done = resistime(
-        "scenario=delayed_effect", "n_replicates=200", "n_workers=2", f"hydra.run.dir={tmp_path}"
-    )
+TRIAL = (
+    "scenario=delayed_effect", "n_replicates=200", "estimand_patients=50000",
+    "trial.comparisons=[logrank,'rmst_difference(24)']",
+)  # fmt: skip
+TRIAL_FILES = {
+    "operating.csv", "comparisons.parquet", "paired.csv", "estimates.csv", "provenance.json",
+    ".hydra",
+}  # fmt: skip
+FIGURES = {"operating", "accuracy", "estimates", "paired_method"}
+
+
+@pytest.fixture(scope="module")
+def conducted(tmp_path_factory):
+    place = tmp_path_factory.mktemp("trial")
+    done = resistime(*TRIAL, "n_workers=2", f"hydra.run.dir={place}")
     assert done.returncode == 0, done.stderr
-    operating = pd.read_csv(tmp_path / "operating.csv")
+    return place, done
+
+
+def test_a_trial_leaves_its_operating_characteristics(conducted):
+    place, done = conducted
+    assert done.stderr == ""
+    names = {path.name for path in place.iterdir()}
+    assert names == TRIAL_FILES | {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    operating = pd.read_csv(place / "operating.csv")
     power = operating[operating["measure"] == "power"].iloc[0]
     assert abs(power["estimate"] - 0.877) < 4.0 * power["mc_error"] + 0.001
-    assert len(pd.read_parquet(tmp_path / "comparisons.parquet")) == 200
-    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert len(pd.read_parquet(place / "comparisons.parquet")) == 400
+    record = json.loads((place / "provenance.json").read_text())
     assert set(record["seconds"]) == {"simulate", "analyse", "total"}
     assert record["replicates_per_second"] > 0
-    assert (tmp_path / "operating.png").exists()
+    assert record["n_replicates"] == 200
+    errors = operating.loc[operating["measure"] == "power", "mc_error"]
+    assert record["largest_mc_error_of_power"] == pytest.approx(errors.max())
     assert "Monte Carlo error" in done.stdout
+    assert "true value" in done.stdout
+
+
+def test_a_trial_is_the_same_with_one_worker(conducted, tmp_path):
+    place, _ = conducted
+    done = resistime(*TRIAL, f"hydra.run.dir={tmp_path}", "analysis.figures=false")
+    assert done.returncode == 0, done.stderr
+    for name in ("operating.csv", "comparisons.parquet", "paired.csv", "estimates.csv"):
+        assert (tmp_path / name).read_bytes() == (place / name).read_bytes()
+
+
+def test_a_precision_is_reached_and_told(tmp_path):
+    place = f"hydra.run.dir={tmp_path}"
+    done = resistime(*TRIAL, "precision=0.02", place, "analysis.figures=false")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert record["n_replicates"] > 200
+    assert record["largest_mc_error_of_power"] <= 0.02
+    assert record["precision"] == {"asked": 0.02, "reached": True, "max_replicates": 1_000_000}
+    assert f"{record['n_replicates']} simulated trials" in done.stdout
+    assert "Precision 0.02 asked for" in done.stdout
+    few = ("precision=0.01", "max_replicates=250", "estimand_patients=0", "analysis.figures=false")
+    done = resistime(*(x for x in TRIAL if "estimand" not in x), *few, place)
+    assert "reached: max_replicates is 250" in done.stdout
+    record = json.loads((tmp_path / "provenance.json").read_text())
+    assert (record["n_replicates"], record["precision"]["reached"]) == (250, False)
+    # Without a cohort there are no true values, and what an earlier run left of them is gone.
+    assert not (tmp_path / "estimates.csv").exists()
+    assert "bias" not in set(pd.read_csv(tmp_path / "operating.csv")["measure"])
+
+
+def test_designs_are_paired(conducted, tmp_path):
+    place, _ = conducted
+    smaller = ("trial.n_patients=400", "trial.cuts.final.events=280", "n_replicates=150")
+    arguments = [x for x in TRIAL if not x.startswith("n_replicates")]
+    done = resistime(*arguments, *smaller, f"paired_with={place}", f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    rows = pd.read_csv(tmp_path / "paired.csv").query("versus == 'design'")
+    assert rows["method"].tolist() == ["logrank", "rmst_difference(24)"]
+    columns = ["method", "replicate", "p_value"]
+    ours, theirs = (
+        pd.read_parquet(folder / "comparisons.parquet", columns=columns).query("replicate < 150")
+        for folder in (tmp_path, place)
+    )
+    for row in rows.to_dict(orient="records"):
+        p, q = (
+            table[table["method"] == row["method"]].sort_values("replicate")["p_value"].to_numpy()
+            for table in (ours, theirs)
+        )
+        difference = (p <= 0.025) * 1.0 - (q <= 0.025)
+        assert row["n_replicates"] == 150
+        assert row["difference"] == pytest.approx(difference.mean(), abs=1e-12)
+        assert row["mc_error"] == pytest.approx(difference.std(ddof=1) / 150**0.5)
+    # The same patients, and many of the same events: pairing tells more than it costs.
+    assert (rows["mc_error"] < rows["mc_error_unpaired"]).all()
+    assert (tmp_path / "paired_design.png").exists()
+
+
+BAD_TRIAL = {
+    "paired_with=/nowhere": "paired_with: no provenance.json of a run in '/nowhere': No such file or directory",
+    "paired_with={cohort}": "paired_with must be the folder of a trial run, got '",
+    "paired_with={trial} seed=2": "paired_with: seed must be the same in both, got 2 here and 1 in '",
+    "paired_with={trial} trial.alpha=0.05": "paired_with: trial.alpha must be the same in both, got 0.05 here and 0.025 in '",
+    "paired_with={trial} trial.comparisons=[cox]": "paired_with: no comparison of '",
+    "precision=0.01 max_replicates=100": "max_replicates must be at least n_replicates (200), got 100",
+    "precision=-1": "precision must be finite and greater than 0, got -1",
+    "estimand_patients=-1": "estimand_patients must be finite and at least 0, got -1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", BAD_TRIAL)
+def test_what_is_wrong_with_a_trial_is_one_line(arguments, finished, conducted, tmp_path):
+    written = arguments.format(cohort=finished[0], trial=conducted[0]).split()
+    done = resistime(*TRIAL, *written, f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"resistime: {BAD_TRIAL[arguments]}"), line
+    assert not (tmp_path / "comparisons.parquet").exists()
+
+
+def test_a_file_of_comparisons_that_is_broken_is_one_line(conducted, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "provenance.json").write_bytes((conducted[0] / "provenance.json").read_bytes())
+    (other / "comparisons.parquet").write_bytes(b"PAR1 nothing")
+    done = resistime(*TRIAL, f"paired_with={other}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"resistime: paired_with: cannot read '{other}/comparisons.parquet': ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_trial_leaves_no_half_file_and_no_process(number, tmp_path):
+    command = [sys.executable, "-m", "sim", "scenario=delayed_effect", "n_replicates=10000000"]
+    process = subprocess.Popen(
+        [*command, "n_workers=2", f"hydra.run.dir={tmp_path}"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        process.kill()
+        pytest.skip("no list of child processes here")
+    deadline = time.monotonic() + 60.0
+    while not list(tmp_path.glob(".partial-*")) or not children.read_text():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(0.5)
+    workers = children.read_text().split()
+    assert workers
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in told
+    deadline = time.monotonic() + 10.0
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert [path.name for path in tmp_path.iterdir()] == [".hydra"]
 
 
 def test_help_reads_like_a_page_and_cfg_runs_nothing(tmp_path):
@@ -144,6 +286,8 @@ BAD = {
     "=3": "cannot read '=3': write path=value",
     "analysis.endpoints=[]": "analysis.endpoints must name at least one of pfs, os,",
     "analysis.table_every=1e-9": "analysis.table_every must be at least 0.25 months, got 1e-09",
+    "precision=0.01": "precision must not be given without a trial: choose one, trial=...",
+    "paired_with=x": "paired_with must not be given without a trial: choose one, trial=...",
     "cohort.follow_up=1e9": "cohort.follow_up must be at most 1000 months, got 1e+09",
     "strategies.anti_pd1.doses.anti_pd1.start=6": "strategies.anti_pd1.doses.anti_pd1.start must be 0 for a checkpoint inhibitor, got 6",
     "strategies.chemotherapy.doses.platinum_doublet.at_progression=true": "strategies.chemotherapy.doses.platinum_doublet.at_progression must be false for an agent with activity, got true",

@@ -1,11 +1,17 @@
 """Conducted trials: power against other programs, sizes, and the same bytes however they are spread."""
 
+import gc
+
 import numpy as np
 import pytest
 from trials import Replicates, compare, plan, table
 
-from analysis.operating import CutResults, MethodResults, paired_power, summarise
-from sim.conduct import conduct_trials
+from analysis.comparison.risk import Sample, Table
+from analysis.operating import summarise
+from analysis.paired import paired_power
+from analysis.replicates import CHUNK, CutResults, MethodResults
+from sim import conduct
+from sim.conduct import Precision, conduct_chunks, conduct_trials
 from sim.errors import ScenarioError
 from sim.exact import PiecewiseTrial, expected_events
 
@@ -94,6 +100,143 @@ def test_workers_and_more_replicates_change_no_byte():
         whole = getattr(one.cuts["final"].methods[key], part)
         assert whole.tobytes() == getattr(two.cuts["final"].methods[key], part).tobytes()
         assert whole[:130].tobytes() == getattr(few.cuts["final"].methods[key], part).tobytes()
+
+
+def collected(chunks):
+    """The bytes of every chunk: where it begins, and all numbers in it."""
+    return [
+        (chunk.first, name, cut.date.tobytes(), cut.target_reached.tobytes(), *(
+            getattr(found, part).tobytes()
+            for found in cut.methods.values() for part in ("estimate", "z", "p_value")
+        ))
+        for chunk in chunks for name, cut in chunk.cuts.items()
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of 200 replicates, so that few trials make many."""
+    monkeypatch.setattr("analysis.replicates.CHUNK", 200)
+
+
+def test_chunks_are_the_same_however_the_work_is_shared_out(small_chunks, monkeypatch):
+    trial = plan("scenario=delayed_effect")
+    usual = collected(conduct_chunks(trial, 730))
+    assert [chunk[0] for chunk in usual] == [0, 200, 400, 600]
+    assert collected(conduct_chunks(trial, 730, n_workers=2)) == usual
+    monkeypatch.setattr(conduct, "TASK_SECONDS", 0.0)
+    assert collected(conduct_chunks(trial, 730)) == usual
+    monkeypatch.setattr(conduct, "MOST_BLOCKS", 3)
+    monkeypatch.setattr(conduct, "TASK_SECONDS", 60.0)
+    assert collected(conduct_chunks(trial, 730)) == usual
+    # More replicates change nothing in the chunks that were whole.
+    assert collected(conduct_chunks(trial, 1000))[:3] == usual[:3]
+
+
+def test_chunks_hold_what_all_replicates_together_do(small_chunks):
+    trial = plan("scenario=delayed_effect")
+    whole = conduct_trials(trial, 730).cuts["final"]
+    chunks = list(conduct_chunks(trial, 730))
+    dates = np.concatenate([chunk.cuts["final"].date for chunk in chunks])
+    assert dates.tobytes() == whole.date.tobytes()
+    assert sum(chunk.simulate_seconds for chunk in chunks) > 0.0
+
+
+def test_a_chunk_is_whole_blocks_and_whole_bytes_of_bits():
+    assert CHUNK % conduct.BLOCK == 0
+    assert CHUNK % 8 == 0
+
+
+def test_nothing_of_a_block_waits_for_the_collector_of_cycles():
+    trial = plan("scenario=delayed_effect", compare("logrank", "cox", "rmst_difference(24)"))
+    gc.collect()
+    gc.disable()
+    try:
+        conduct.conduct_blocks(trial, range(2))
+        left = [item for item in gc.get_objects() if isinstance(item, Sample | Table)]
+    finally:
+        gc.enable()
+    # Otherwise the arrays of some twenty blocks would be held at any time.
+    assert not left
+
+
+def test_few_tasks_are_on_their_way_at_any_time(monkeypatch):
+    class Pool:
+        sent = done = most = 0
+
+        def submit(self, function, *arguments):
+            self.sent += 1
+            self.most = max(self.most, self.sent - self.done)
+            pool = self
+
+            class Future:
+                def result(self):
+                    pool.done += 1
+                    return {("final", "date"): np.zeros(50 * len(arguments[1]))}, 1.0, 1.0
+
+            return Future()
+
+    pool = Pool()
+    parts = list(conduct._parallel(pool, 2, b"", range(1000)))
+    assert sum(len(part[0]["final", "date"]) for part in parts) == 50_000
+    assert pool.sent == pool.done == 1000  # two seconds a block: never more than one in a task
+    assert pool.most == 2 * conduct.WAITING
+
+
+def test_tasks_are_all_blocks_in_order_and_grow_with_the_pace():
+    tasks = conduct._Tasks(range(3, 1000), 2)
+    taken, sizes = [], []
+    while tasks.left:
+        task = tasks.take()
+        taken += task
+        sizes.append(len(task))
+        tasks.learn(({("x",): np.zeros(50 * len(task))}, 0.0005 * len(task), 0.0005 * len(task)))
+    assert taken == list(range(3, 1000))
+    assert sizes[0] == 1
+    assert max(sizes) == conduct.MOST_BLOCKS
+    # At the end there is a share for every worker.
+    assert sizes[-1] == 1
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_replicates_are_added_until_the_precision_is_reached(n_workers):
+    trial = plan("scenario=delayed_effect", "trial.comparisons=[logrank,'rmst_difference(24)']")
+    precision = Precision(0.014, at_most=100_000)
+    told = []
+    (chunk,) = conduct_chunks(
+        trial, 120, n_workers, precision, lambda made, wanted: told.append((made, wanted))
+    )
+    methods = chunk.cuts["final"].methods.values()
+    n = len(chunk.cuts["final"].date)
+    shares = np.array([np.mean(found.p_value <= trial.alpha) for found in methods])
+    errors = np.sqrt(shares * (1.0 - shares) / n)
+    assert errors.max() <= 0.014
+    # No more than it takes: the guess from what was known overshoots by little.
+    assert errors.max() > 0.012
+    assert n % 50 == 0
+    assert told[-1][0] == n
+    # A run of so many replicates from the start is the same to the byte.
+    assert collected([chunk]) == collected(conduct_chunks(trial, n))
+
+
+def test_the_number_for_a_precision_is_the_formula():
+    precision = Precision(0.005, at_most=20_000)
+    # 0.8 of 1000: 0.16 / 0.005**2 = 6,400.
+    assert precision.replicates([800, 990], made=1000) == 6400
+    assert precision.replicates([5120], made=6400) == 6400
+    assert precision.replicates([3200], made=6400) == 10_000
+    # A little short of it: one block more.
+    assert precision.replicates([4900], made=9950) == 10_000
+    assert precision.replicates([0, 1000], made=1000) == 1000
+    assert Precision(0.001, at_most=20_020).replicates([500], made=1000) == 20_020
+    assert Precision(0.001, at_most=20_020).replicates([10_010], made=20_020) == 20_020
+
+
+def test_there_is_a_most_to_what_a_precision_may_take():
+    trial = plan("scenario=delayed_effect")
+    (chunk,) = conduct_chunks(trial, 60, precision=Precision(0.001, at_most=130))
+    assert len(chunk.cuts["final"].date) == 130
+    assert collected([chunk]) == collected(conduct_chunks(trial, 130))
 
 
 def test_arms_are_compared_with_the_control_alone():

@@ -16,7 +16,10 @@ COMMANDS = {
     "command.py",
     "complaint.py",
     "conduct.py",
+    "estimand.py",
+    "output.py",
     "provenance.py",
+    "trial_command.py",
     "__main__.py",
 }
 GATE = {"config.py", "schema.py"}

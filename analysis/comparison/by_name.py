@@ -32,7 +32,9 @@ from analysis.comparison.risk import Sample, pack
 from analysis.comparison.rmst import rmst_difference, rmst_ratio, time_lost_ratio
 from sim.errors import ScenarioError, unknown_name
 
-__all__ = ["COMPARISONS", "Evidence", "NamedComparison", "find_comparison"]
+__all__ = [
+    "COMPARISONS", "ESTIMANDS", "Evidence", "NamedComparison", "estimand_kind", "find_comparison",
+]  # fmt: skip
 
 BoolArray = NDArray[np.bool_]
 
@@ -176,6 +178,35 @@ COMPARISONS: Mapping[str, _Form] = {
     "time_lost_ratio": _Form(time_lost_ratio, _MONTH, _numbers(1)),
 }
 """Each comparison and what its name carries."""
+
+ESTIMANDS: Mapping[str, str] = {
+    "average_hazard_ratio": "population",
+    "cox": "follow_up",
+    "median_difference": "population",
+    "milestone_difference": "population",
+    "response_rate_difference": "population",
+    "rmst_difference": "population",
+    "rmst_ratio": "population",
+    "stratified_cox": "follow_up",
+    "time_lost_ratio": "population",
+}
+"""What the true value of an estimate belongs to.
+
+`population`: to the patients alone. `follow_up`: also to how long they are
+followed, wherever the hazard ratio is not constant. The estimate of any other
+comparison is a score, which has no true value.
+"""
+
+
+def estimand_kind(name: str) -> str:
+    """`population`, `follow_up` or `none`, for a comparison as it is written.
+
+    Examples
+    --------
+    >>> estimand_kind("cox"), estimand_kind("rmst_difference(24)"), estimand_kind("logrank")
+    ('follow_up', 'population', 'none')
+    """
+    return ESTIMANDS.get(name.partition("(")[0], "none")
 
 
 def find_comparison(where: str, name: str) -> NamedComparison:

@@ -177,7 +177,9 @@ class Sample:
         for chosen, kind in kinds:
             rows = np.flatnonzero(chosen)
             if len(rows) == len(tied):
-                return ((rows, kind(self)),)
+                # Of a sample of its own: with this one, the two would hold each other, and all
+                # their arrays would wait for the collector of cycles.
+                return ((rows, kind(Sample(self.key, self.months, ordered=True))),)
             if len(rows):
                 tables.append((rows, kind(Sample(self.key[rows], self.months, ordered=True))))
         return tuple(tables)

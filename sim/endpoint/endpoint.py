@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sim.outcome import Outcome
 
-__all__ = ["RATE", "TIME", "Endpoint", "Happening", "Known", "Record"]
+__all__ = ["RATE", "TIME", "Endpoint", "Happening", "Known", "Record", "short_name"]
 
 TickArray = NDArray[np.uint32]
 BoolArray = NDArray[np.bool_]
@@ -83,3 +83,14 @@ class Endpoint:
     def counted(self) -> bool:
         """Whether its events have a date that a cut can wait for: time from entry, one record."""
         return self.kind == TIME and len(self.records) == 1
+
+
+def short_name(name: str) -> str:
+    """An endpoint's name as it is shown: abbreviations in capitals, others as words.
+
+    Examples
+    --------
+    >>> short_name("pfs"), short_name("duration_of_response")
+    ('PFS', 'duration of response')
+    """
+    return name.replace("_", " ") if "_" in name else name.upper()

@@ -401,6 +401,8 @@ def generators_in(source: str) -> list[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             names = [f"np.{node.attr}"] if node.value.id in ("np", "numpy") else []
+        # The generators of collections.abc are those that yield.
+        names = [name for name in names if not name.startswith("collections.abc.")]
         found += [name for name in names if set(name.split(".")) & FORBIDDEN]
     return found
 
