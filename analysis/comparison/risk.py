@@ -165,24 +165,21 @@ class Sample:
     @cached_property
     def tables(self) -> tuple[tuple[IndexArray, Table], ...]:
         """Tables at risk, each with its replicates: dense for some, ragged where events tie."""
-        # Each replicate has the kernel of its own kind, whatever stands beside it.
         tied = self.tied
-        if not tied.any():
-            return ((np.arange(len(tied)), DenseTable(self)),)
-        kinds: tuple[tuple[BoolArray, type[DenseTable | RaggedTable]], ...] = (
-            (~tied, DenseTable),
-            (tied, RaggedTable),
-        )
-        tables: list[tuple[IndexArray, Table]] = []
-        for chosen, kind in kinds:
-            rows = np.flatnonzero(chosen)
-            if len(rows) == len(tied):
-                # Of a sample of its own: with this one, the two would hold each other, and all
-                # their arrays would wait for the collector of cycles.
-                return ((rows, kind(Sample(self.key, self.months, ordered=True))),)
-            if len(rows):
-                tables.append((rows, kind(Sample(self.key[rows], self.months, ordered=True))))
-        return tuple(tables)
+        if not tied.any() or tied.all():
+            # Of a sample of its own: with this one, the two would hold each other, and all
+            # their arrays would wait for the collector of cycles.
+            own = Sample(self.key, self.months, ordered=True)
+            return ((np.arange(len(tied)), RaggedTable(own) if tied.any() else DenseTable(own)),)
+        # Each replicate has the kernel of its own kind, whatever stands beside it.
+        apart = [
+            (rows, kind, Sample(self.key[rows], self.months, ordered=True))
+            for rows, kind in (
+                (np.flatnonzero(~tied), DenseTable),
+                (np.flatnonzero(tied), RaggedTable),
+            )
+        ]
+        return tuple((rows, kind(sample)) for rows, kind, sample in apart)
 
     def gather(self, measure: Callable[[Table], tuple[FloatArray, ...]]) -> tuple[FloatArray, ...]:
         """Arrays with one entry (or row) for each replicate, whichever table it is in.
