@@ -165,6 +165,11 @@ class Outcome:
     @cached_property
     def progression_tick(self) -> TickArray:
         """Tick of that progression."""
+        plain = plain_loss(self.regimen, self.scenario)
+        if plain is not None and self.calendar.continuous and not self.scenario.course.regrows:
+            month = plain.month
+            if month is not None:
+                return to_ticks(plain.point(self.patients.draws), month)
         return to_ticks(self.first_progression)
 
     @cached_property

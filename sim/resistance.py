@@ -24,7 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.combination import RULES, Rule, conditional_chances
-from sim.hazard import NEVER, Clock, TabledPassage, first_passage, two_phase_time
+from sim.hazard import (
+    NEVER,
+    Clock,
+    TabledPassage,
+    WeibullClock,
+    first_passage,
+    two_phase_time,
+)
 from sim.patient import (
     Draws,
     Patients,
@@ -843,10 +850,21 @@ class PlainLoss:
     invert: Inverse
     ratios: tuple[float, ...]
 
+    def point(self, draws: Draws) -> FloatArray:
+        """Operational time until resistance, (M,)."""
+        return self.invert(draws.exponential("acquired_resistance", self.mechanism), self.ratios)
+
     def time(self, draws: Draws) -> FloatArray:
         """Months until resistance, (M,): to the bit those of `joint_benefit`."""
-        point = self.invert(draws.exponential("acquired_resistance", self.mechanism), self.ratios)
-        return self.clock.time(point, np.zeros(1, dtype=np.intp))
+        return self.clock.time(self.point(draws), np.zeros(1, dtype=np.intp))
+
+    @property
+    def month(self) -> float | None:
+        """Months of one unit of operational time; None where the clock does not run evenly."""
+        clock = self.clock
+        if isinstance(clock, WeibullClock) and clock.shape[0] == 1.0 and clock.start == 0.0:
+            return float(clock.scale[0])
+        return None
 
 
 @lru_cache(maxsize=KEPT)

@@ -63,9 +63,10 @@ def pack(tick: NDArray[np.uint32], event: BoolArray, arm: BoolArray) -> KeyArray
     -------
     ndarray of uint32, shape (R, N)
     """
+    flag = np.left_shift(~event, 1, dtype=np.uint8)
+    flag |= arm
     key = np.left_shift(tick, 2)
-    key |= np.left_shift(~event, 1, dtype=np.uint32)
-    key |= arm
+    key |= flag
     return key
 
 
@@ -156,9 +157,10 @@ class Sample:
     def tied(self) -> BoolArray:
         """Replicates in which two events fall on the same tick, (R,)."""
         # Neighbours that differ in the arm at most; few, so that the second look is rare.
-        same = (self.key[:, 1:] ^ self.key[:, :-1]) <= _ARM
-        if not same.any():
-            return np.zeros(len(same), dtype=bool)
+        apart = self.key[:, 1:] ^ self.key[:, :-1]
+        if apart.min(initial=_CENSORED) > _ARM:
+            return np.zeros(len(apart), dtype=bool)
+        same = apart <= _ARM
         same &= self.event[:, 1:]
         return np.asarray(same.any(axis=1))
 
@@ -487,10 +489,10 @@ class DenseTable(Table):
     @cached_property
     def _count_1(self) -> KeyArray:
         """At risk in the experimental arm, as whole numbers, (R, N)."""
-        passed = np.cumsum(self._arm, axis=1, dtype=np.uint32)
-        np.subtract(passed[:, -1:].copy(), passed, out=passed)
-        passed += self._arm
-        return passed
+        rows, columns = self._arm.shape
+        passed = np.zeros((rows, columns + 1), dtype=np.uint32)
+        np.cumsum(self._arm, axis=1, dtype=np.uint32, out=passed[:, 1:])
+        return passed[:, -1:] - passed[:, :-1]
 
     @property
     def at_risk(self) -> FloatArray:
