@@ -162,7 +162,7 @@ class DataCut:
     def enrolled(self) -> NDArray[np.intp]:
         """How many have entered, (R,)."""
         replicates, n = self.block.entry.shape
-        if np.all(self.block.last_entry < self.date):
+        if self.date.min(initial=NEVER_TICK) > self.block.entered_by:
             return np.full(replicates, n, dtype=np.intp)
         return np.count_nonzero(self.entered, axis=1)
 

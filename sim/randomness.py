@@ -37,7 +37,7 @@ __all__ = ["BLOCK", "Streams", "WordArray", "counted_words", "stream"]
 FloatArray = NDArray[np.float64]
 WordArray = NDArray[np.uint64]
 
-BLOCK = 100
+BLOCK = 200
 """Replicates of a trial in a block. Part of the contract: changing it changes every draw."""
 
 

@@ -98,6 +98,11 @@ class Accrual:
         if self.of_screened and self.rates is None:
             raise ScenarioError("of_screened must be false where a duration is given, got true")
 
+    @property
+    def latest(self) -> int:
+        """Tick by which all have entered; `NEVER_TICK` where rates leave that open."""
+        return int(NEVER_TICK if self.rates is not None else to_ticks(np.array([self.duration]))[0])
+
     def entries(self, streams: Streams) -> FloatArray:
         """Entry of each patient, months since the start of accrual, (n_patients, size).
 
@@ -239,8 +244,8 @@ class TrialBlock:
     entry: TickArray
     """Entry, ticks since the start of accrual, (R, N)."""
 
-    last_entry: TickArray
-    """Entry of the last patient, ticks since the start of accrual, (R,)."""
+    entered_by: int
+    """Tick by which all have entered in any case; `NEVER_TICK` where that is not known."""
 
     screened: NDArray[np.intp]
     """Patients screened until the last one entered, (R,)."""
@@ -250,6 +255,11 @@ class TrialBlock:
 
     calendar: Calendar
     """Scans of the patients, in the order of the draws: patient by patient, N R."""
+
+    @property
+    def last_entry(self) -> TickArray:
+        """Entry of the last patient, ticks since the start of accrual, (R,)."""
+        return np.asarray(self.entry.max(axis=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,8 +418,9 @@ def simulate_block(
     )  # fmt: skip
     entry = _rows(to_ticks(enrolled.entry), design.n_patients)
     return TrialBlock(
-        block * BLOCK, arm, stratum, entry, entry.max(axis=1), enrolled.screened, followed, calendar
-    )
+        block * BLOCK, arm, stratum, entry, design.accrual.latest, enrolled.screened, followed,
+        calendar,
+    )  # fmt: skip
 
 
 def _rows(flat: NDArray[Any], n_patients: int) -> NDArray[Any]:

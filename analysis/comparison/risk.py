@@ -118,20 +118,19 @@ class Sample:
     def of(cls, key: KeyArray, months: FloatArray | float) -> Sample:
         """The sample of unsorted keys; they are sorted when something asks for it.
 
-        Raises
-        ------
-        ValueError
-            If a patient has an event at tick 0, where nobody is at risk.
+        An event at tick 0, where nobody is at risk, is refused then with a ValueError.
         """
-        if np.any(key < _CENSORED):
-            raise ValueError("an event at tick 0: ticks count from 1, and 0 is not in the sample")
         # Replicates side by side in memory, however the patients were made.
         return cls(np.ascontiguousarray(key), months)
 
     @cached_property
     def key(self) -> KeyArray:
         """Keys in order, (R, N)."""
-        return self.made if self.ordered else np.sort(self.made, axis=1)
+        if self.ordered:
+            return self.made
+        key = np.sort(self.made, axis=1)
+        _check_start(key[:, 0] < _CENSORED)
+        return key
 
     @cached_property
     def tick(self) -> NDArray[np.uint32]:
@@ -208,6 +207,7 @@ class Sample:
         # The arm becomes the highest bit: one sort parts the arms and keeps each in order.
         key = np.right_shift(self.made, 1)
         key |= np.left_shift(self.made, 31)
+        _check_start(self.made < _CENSORED)
         key.sort(axis=1)
         cut = int(np.searchsorted(key[0], _SECOND)) if len(key) else 0
         one_size = (
@@ -224,6 +224,11 @@ class Sample:
         key = np.concatenate([np.sort(part, axis=1) for part in parts], axis=1)
         leads = [np.count_nonzero(~who, axis=1) for who in mine]
         return _split_arms(key | (key == 0), key.shape[1] // 2, self.months, leads)
+
+
+def _check_start(early: BoolArray) -> None:
+    if early.any():
+        raise ValueError("an event at tick 0: ticks count from 1, and 0 is not in the sample")
 
 
 def _time(tick: NDArray[np.uint32], months: FloatArray | float) -> FloatArray:
