@@ -30,11 +30,11 @@ from sim.assessment import TICK
 from sim.cut import DataCut
 from sim.endpoint.by_name import ENDPOINTS
 from sim.endpoint.endpoint import RATE, Known
-from sim.errors import ResistimeError
+from sim.errors import ResistimeError, ScenarioError
 from sim.outcome import to_months
 from sim.plan import TrialPlan
 from sim.randomness import BLOCK
-from sim.trial import TrialBlock, simulate_block
+from sim.trial import TrialBlock, eligible_share, simulate_block
 
 if TYPE_CHECKING:
     from analysis.comparison.by_name import NamedComparison
@@ -56,7 +56,7 @@ Conduct = Callable[[range], Iterator[Part]]
 TASK_SECONDS = 0.5
 """Work of a task, about: enough to be worth sending, little enough to show how far it has come."""
 
-MOST_BLOCKS = 200
+MOST_BLOCKS = 50
 """Blocks in a task at most, so that what is on its way stays small."""
 
 WAITING = 2
@@ -214,7 +214,7 @@ def _conduct(
     progress: Callable[[int, int], object],
 ) -> Iterator[Part]:
     """Parts in block order, of as many replicates as there should be."""
-    _check_comparisons(plan)
+    _check(plan)
     rejected: dict[tuple[str, ...], int] = {}
     made, wanted = 0, n_replicates
     if precision is not None:
@@ -235,12 +235,23 @@ def _conduct(
                 wanted = precision.replicates(list(rejected.values()), made)
 
 
-def _check_comparisons(plan: TrialPlan) -> None:
-    """Refuse a comparison that does not exist before anything is simulated."""
+LEAST_ELIGIBLE = 0.002
+"""Share of eligible patients below which nobody would wait for a trial to fill."""
+
+
+def _check(plan: TrialPlan) -> None:
+    """Refuse what cannot be conducted before anything is simulated."""
     from analysis.comparison.by_name import find_comparison
 
     for i, name in enumerate(plan.comparisons):
         find_comparison(f"trial.comparisons[{i}]", name)
+    if not plan.design.eligibility.everyone:
+        share = eligible_share(plan.scenario, plan.design, plan.seed)
+        if share < LEAST_ELIGIBLE:
+            raise ScenarioError(
+                f"trial.eligibility must let in at least {LEAST_ELIGIBLE:g} of those who are "
+                f"screened, got {share:g}"
+            )
 
 
 @contextmanager

@@ -276,7 +276,9 @@ def test_refusals(call, message):
 
 
 def test_an_event_at_tick_zero_is_refused():
-    with pytest.raises(ValueError, match="an event at tick 0"):
-        Sample.of(
-            pack(np.zeros((1, 2), np.uint32), np.ones((1, 2), bool), np.ones((1, 2), bool)), 1.0
-        )
+    sample = Sample.of(
+        pack(np.zeros((1, 2), np.uint32), np.ones((1, 2), bool), np.ones((1, 2), bool)), 1.0
+    )
+    for compare in (logrank, median_difference):
+        with pytest.raises(ValueError, match="an event at tick 0"):
+            compare(sample)

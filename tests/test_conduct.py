@@ -14,6 +14,7 @@ from sim import conduct
 from sim.conduct import Precision, conduct_chunks, conduct_trials
 from sim.errors import ScenarioError
 from sim.exact import PiecewiseTrial, expected_events
+from sim.randomness import BLOCK
 
 # Method triangulation of the oracles, simulated there with 20,000 trials (error 0.0028):
 # 20 patients a month for 18 months, study of 36 months, control median 12, hazard ratio 1 for
@@ -176,13 +177,13 @@ def test_few_tasks_are_on_their_way_at_any_time(monkeypatch):
             class Future:
                 def result(self):
                     pool.done += 1
-                    return {("final", "date"): np.zeros(50 * len(arguments[1]))}, 1.0, 1.0
+                    return {("final", "date"): np.zeros(BLOCK * len(arguments[1]))}, 1.0, 1.0
 
             return Future()
 
     pool = Pool()
     parts = list(conduct._parallel(pool, 2, b"", range(1000)))
-    assert sum(len(part[0]["final", "date"]) for part in parts) == 50_000
+    assert sum(len(part[0]["final", "date"]) for part in parts) == 1000 * BLOCK
     assert pool.sent == pool.done == 1000  # two seconds a block: never more than one in a task
     assert pool.most == 2 * conduct.WAITING
 
@@ -194,7 +195,7 @@ def test_tasks_are_all_blocks_in_order_and_grow_with_the_pace():
         task = tasks.take()
         taken += task
         sizes.append(len(task))
-        tasks.learn(({("x",): np.zeros(50 * len(task))}, 0.0005 * len(task), 0.0005 * len(task)))
+        tasks.learn(({("x",): np.zeros(BLOCK * len(task))}, 0.002 * len(task), 0.002 * len(task)))
     assert taken == list(range(3, 1000))
     assert sizes[0] == 1
     assert max(sizes) == conduct.MOST_BLOCKS
@@ -217,7 +218,7 @@ def test_replicates_are_added_until_the_precision_is_reached(n_workers):
     assert errors.max() <= 0.014
     # No more than it takes: the guess from what was known overshoots by little.
     assert errors.max() > 0.012
-    assert n % 50 == 0
+    assert n % BLOCK == 0
     assert told[-1][0] == n
     # A run of so many replicates from the start is the same to the byte.
     assert collected([chunk]) == collected(conduct_chunks(trial, n))
@@ -304,6 +305,7 @@ BAD = {
     "trial.eligibility.strata=[high]": "trial.eligibility.strata[0]: no stratum named 'high'.",
     "trial.eligibility.positive=[vegf]": "trial.eligibility.positive[0]: no mechanism named 'vegf'.",
     "trial.eligibility.sensitivity=2": "trial.eligibility.sensitivity must be between 0 and 1, got 2",
+    "trial.eligibility={positive: [escape]}": "trial.eligibility must let in at least 0.002 of those who are screened, got 0",
     "trial.accrual.of_screened=true": "trial.accrual.of_screened must be false where a duration is given",
     "trial.cuts.final.events=null": "trial.cuts.final.events, date or follow_up must be given",
     "trial.cuts.final.events=0": "trial.cuts.final.events must be at least 1, got 0",

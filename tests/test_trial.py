@@ -80,9 +80,10 @@ def test_piecewise_accrual_is_a_poisson_process_with_these_rates():
     entry = accrual.entries(Streams(1, 0, BLOCK, 400)).T
     early = np.sum(entry < 6.0, axis=1)
     later = np.sum((entry >= 6.0) & (entry < 10.0), axis=1)
-    # 50 Poisson counts of 60 and of 80: sums have standard deviations 55 and 63.
-    assert abs(early.sum() - 3000) < 4.9 * np.sqrt(3000)
-    assert abs(later.sum() - 4000) < 4.9 * np.sqrt(4000)
+    # Sums of Poisson counts of 60 and of 80: their variances are their means.
+    for counts, mean in ((early, 60.0 * BLOCK), (later, 80.0 * BLOCK)):
+        assert abs(counts.sum() - mean) < 4.9 * np.sqrt(mean)
+        assert abs(counts.sum() - 0.93 * mean) > 4.9 * np.sqrt(mean)
     assert np.all(np.diff(entry, axis=1) > 0.0)
 
 
@@ -240,7 +241,8 @@ def test_without_an_event_progression_free_survival_is_censored_at_a_scan(whole)
 
 
 def test_blocks_cover_the_replicates():
-    assert list(blocks_of(120)) == [(0, 50), (1, 50), (2, 20)]
+    found = list(blocks_of(2 * BLOCK + 20))
+    assert found == [(0, BLOCK), (1, BLOCK), (2, 20)]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_only_patients_of_the_chosen_strata_enter(whole):
     allowed = [population.strata.index(name) for name in chosen]
     assert set(found.patients.stratum) == set(allowed)
     share = population.stratum_prevalence[allowed].sum()
-    # The n-th success of a series of trials: mean n / p, variance n (1 - p) / p**2, 50 of them.
+    # The n-th success of a series of trials has mean n / p and variance n (1 - p) / p**2.
     error = np.sqrt(200 * (1 - share)) / share / np.sqrt(BLOCK)
     assert abs(found.screened.mean() - 200 / share) < 4.9 * error
     assert abs(found.screened.mean() - 210 / share) > 4.9 * error
@@ -342,7 +344,7 @@ def test_accrual_of_screened_patients_is_slower_by_the_share_that_enters(whole):
     of_some = enrolled(whole, rule, accrual=Accrual(**rates))
     last = [x.entry.reshape(200, BLOCK)[-1].mean() for x in (of_all, of_some)]
     share = whole.population.stratum_prevalence[whole.population.strata.index("tps_high")]
-    # Means of 50 times with a relative spread of about 1 / sqrt(200): 1 % each.
+    # Means of a block of times with a relative spread of about 1 / sqrt(200): 1 % each.
     assert last[1] / last[0] == pytest.approx(share, rel=0.08)
     assert eligible_share(whole, design(*STRATEGIES, eligibility=rule, block=6), 1) == (
         pytest.approx(share, abs=4.9 * np.sqrt(share * (1 - share) / 20_000))
