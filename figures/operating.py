@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.shared import BLUE, DARK_GREY
+from figures.shared import BLUE, DARK_GREY, method_words
 from sim.endpoint.endpoint import short_name
 
 __all__ = ["NOTE", "comparison_names", "draw_power", "power_rows"]
@@ -27,8 +27,8 @@ def comparison_names(rows: pd.DataFrame, labels: Mapping[str, str]) -> list[str]
     """Comparisons in words, with the arm where there are several."""
     several = rows["arm"].nunique() > 1
     return [
-        f"{labels.get(row.arm, row.arm) + ', ' if several else ''}{short_name(row.endpoint)}, "
-        f"{str(row.method).replace('_', ' ')}"
+        (f"{labels.get(row.arm, row.arm)}, " if several else "")
+        + f"{short_name(row.endpoint)}, {method_words(str(row.method))}"
         for row in rows.itertuples(index=False)
     ]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.shared import BLUE, DARK_GREY, LIGHT_GREY
+from figures.shared import BLUE, DARK_GREY, LIGHT_GREY, method_words
 from sim.endpoint.endpoint import short_name
 
 __all__ = ["NOTE", "against_the_first", "draw_paired", "row_name"]
@@ -41,7 +41,7 @@ def _word(facet: str, value: str, labels: Mapping[str, str]) -> str:
     if facet == "endpoint":
         return short_name(value)
     if facet == "method":
-        return value.replace("_", " ")
+        return method_words(value)
     return labels.get(value, value) if facet == "arm" else value
 
 
@@ -83,7 +83,7 @@ def draw_paired(
     )  # fmt: skip
     for y, difference in zip(place, rows["difference"], strict=True):
         ax.text(
-            1.02, y, f"{100.0 * difference:+.1f}".replace("-", "\u2212"), va="center_baseline",
+            1.02, y, f"{100.0 * difference:+.1f} %".replace("-", "\u2212"), va="center_baseline",
             transform=ax.get_yaxis_transform(),
         )  # fmt: skip
     ax.set_yticks(place, names)

@@ -26,8 +26,8 @@ from sim.errors import ResistimeError
 from sim.storage import write_whole
 
 __all__ = [
-    "About", "ResultFileError", "Strategy", "draw_areas", "draw_stack", "months_axis", "read_about",
-    "read_table", "save", "share_axis", "text_width", "wrap",
+    "About", "ResultFileError", "Strategy", "draw_areas", "draw_stack", "method_words",
+    "months_axis", "read_about", "read_table", "save", "share_axis", "text_width", "wrap",
 ]  # fmt: skip
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -350,3 +350,38 @@ def share_axis(ax: Axes) -> None:
     """Set a vertical axis from 0 to 1."""
     ax.set_ylim(0.0, 1.0)
     ax.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+
+
+METHODS = {
+    "average_hazard_ratio": "average hazard ratio, {} mo",
+    "cox": "Cox",
+    "early_zero": "early-zero ({} mo)",
+    "fleming_harrington": "Fleming-Harrington ({})",
+    "logrank": "log-rank",
+    "maxcombo": "MaxCombo ({})",
+    "median_difference": "difference of medians",
+    "milestone_difference": "difference of survival, {} mo",
+    "modestly_weighted": "modestly weighted ({} mo)",
+    "response_rate_difference": "difference of rates",
+    "rmst_difference": "RMST difference, {} mo",
+    "rmst_ratio": "RMST ratio, {} mo",
+    "time_lost_ratio": "time lost ratio, {} mo",
+}
+"""Comparisons in words; the numbers of the name stand in the gap."""
+
+
+def method_words(name: str) -> str:
+    """A comparison as it is shown.
+
+    Examples
+    --------
+    >>> method_words("stratified_fleming_harrington(0,0.5)")
+    'Fleming-Harrington (0, 0.5), stratified'
+    >>> method_words("rmst_difference(24)"), method_words("maxcombo")
+    ('RMST difference, 24 mo', 'MaxCombo')
+    """
+    stem, _, numbers = name.removeprefix("stratified_").partition("(")
+    numbers = numbers.removesuffix(")").replace(",", ", ").replace(";", "; ")
+    words = METHODS.get(stem, stem.replace("_", " ") + (" ({})" if numbers else ""))
+    told = words.format(numbers) if numbers else words.removesuffix(" ({})")
+    return told + (", stratified" if name.startswith("stratified_") else "")

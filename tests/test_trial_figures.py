@@ -120,7 +120,7 @@ def test_dots_of_paired_differences_are_those_against_the_first(place):
         rows = table[(table["versus"] == versus) & (table["other"] == first)]
         np.testing.assert_array_equal(dots(ax), rows["difference"])
         assert len(ax.get_yticklabels()) == len(rows)
-    assert titles["method"] == "Method, against logrank"
+    assert titles["method"] == "Method, against log-rank"
     assert titles["arm"] == "Arm, against anti-PD-1"
 
 

@@ -2,9 +2,10 @@
 
 The delayed-effect design (500 patients, 350 events), a trial of two illness-death models (500
 patients, PFS and OS) and the whole resistance model (2 x 250 patients, scans, eight mechanisms,
-log-rank and Cox on both endpoints). A round conducts `TRIALS` trials on one core; divide the time by
-that for one trial. The floor is what the parts alone cost in NumPy, in blocks of 50: 500 exponential and
-1,000 uniform draws, one partition, one sort, one running sum, eight passes, two dot products.
+log-rank and Cox on both endpoints). A round conducts `TRIALS` trials on one core; divide the time
+by that for one trial. The floor is what the parts alone cost in NumPy, in blocks of 50: 500
+exponential and 1,000 uniform draws, one partition, one sort, one running sum, eight passes, two dot
+products.
 
 ``python tests/benchmark/test_trial.py`` prints the ratio to the floor, best of five rounds in which
 the two take turns.
