@@ -26,10 +26,14 @@ PANELS = {
 def accuracy_rows(operating: pd.DataFrame) -> list[tuple[str, dict[str, pd.DataFrame]]]:
     """Rows of each panel by cut, in the order of the file."""
     shown = operating[operating["measure"].isin(PANELS)]
-    return [
-        (str(cut), {measure: rows[rows["measure"] == measure] for measure in PANELS})
-        for cut, rows in shown.groupby("cut", sort=False)
-    ]
+    found = []
+    for cut, rows in shown.groupby("cut", sort=False):
+        keys = ["arm", "endpoint", "method"]
+        order = rows.loc[rows["measure"] == "coverage", keys]
+        # A comparison without spread has no bias in units of it: its place stays empty.
+        panels = {m: order.merge(rows[rows["measure"] == m], how="left", on=keys) for m in PANELS}
+        found.append((str(cut), panels))
+    return found
 
 
 def draw_accuracy(ax: Axes, rows: pd.DataFrame, measure: str, limits: Sequence[float]) -> Axes:

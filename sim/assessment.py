@@ -34,6 +34,7 @@ __all__ = [
     "Observed",
     "ScanGrid",
     "broken_off",
+    "confirmation_time",
     "detect_progression",
     "draw_calendar",
     "first_progression",
@@ -529,8 +530,6 @@ def recorded_progression(
 
     When a patient is last seen matters only where progression must be confirmed.
     """
-    if calendar.continuous:
-        return detection
     if assessment.criteria == "irecist":
         confirmed = _confirmed(calendar, assessment, detection, symptomatic, last_seen())
         return np.where(confirmed, detection, np.inf)
@@ -550,8 +549,18 @@ def _confirmed(
     last_seen: FloatArray,
 ) -> BoolArray:
     """Whether a later scan, or symptoms, confirm that the detected progression is one."""
+    confirmed = confirmation_time(calendar, assessment, detection, symptomatic) <= last_seen
+    return np.asarray(confirmed | symptomatic)
+
+
+def confirmation_time(
+    calendar: Calendar, assessment: Assessment, detection: FloatArray, symptomatic: BoolArray
+) -> FloatArray:
+    """When it is known that the detected progression is one: at a later scan, or by symptoms."""
+    if calendar.continuous:
+        return detection
     wait = assessment.confirmation * 7.0 / DAYS_PER_MONTH
-    return np.asarray((calendar.time_after(detection + wait) <= last_seen) | symptomatic)
+    return np.where(symptomatic, detection, calendar.time_after(detection + wait))
 
 
 def _pseudoprogression(

@@ -235,8 +235,8 @@ def _conduct(
                 wanted = precision.replicates(list(rejected.values()), made)
 
 
-LEAST_ELIGIBLE = 0.002
-"""Share of eligible patients below which nobody would wait for a trial to fill."""
+MOST_SCREENED = 5_000_000
+"""Patients screened in a block, at most: some 40 MB for each of their draws."""
 
 
 def _check(plan: TrialPlan) -> None:
@@ -247,10 +247,12 @@ def _check(plan: TrialPlan) -> None:
         find_comparison(f"trial.comparisons[{i}]", name)
     if not plan.design.eligibility.everyone:
         share = eligible_share(plan.scenario, plan.design, plan.seed)
-        if share < LEAST_ELIGIBLE:
+        least = plan.design.n_patients * BLOCK / MOST_SCREENED
+        if share < least:
             raise ScenarioError(
-                f"trial.eligibility must let in at least {LEAST_ELIGIBLE:g} of those who are "
-                f"screened, got {share:g}"
+                f"trial.eligibility must let in at least {100 * least:.2g} % of those who are "
+                f"screened where trial.n_patients is {plan.design.n_patients}, "
+                f"got {100 * share:.2g} %"
             )
 
 
@@ -376,7 +378,7 @@ def _analyse(
         yield (name, "target_reached"), cut.target_reached.astype(np.float64)
         yield (name, "enrolled"), cut.enrolled.astype(np.float64)
         if not plan.design.eligibility.everyone:
-            yield (name, "screened"), trial.screened.astype(np.float64)
+            yield (name, "screened"), cut.screened.astype(np.float64)
         for endpoint in plan.endpoints:
             known = cut.know(endpoint)
             yield (name, "events", endpoint), _count(known.event)

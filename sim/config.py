@@ -616,6 +616,11 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
         _one_of(f"trial.endpoints[{i}]", endpoint, TRIAL_ENDPOINTS)
     if not config.endpoints or not config.comparisons:
         raise ScenarioError("trial.endpoints and trial.comparisons must each name at least one")
+    for kind in ("endpoints", "comparisons"):
+        names = [name.replace(" ", "") for name in getattr(config, kind)]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise ScenarioError(f"trial.{kind}[{i}] must not be given twice, got '{name}'")
     _check_immune(config, scenario)
     return TrialPlan(
         scenario=scenario,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -284,6 +284,13 @@ def _from_table(
     return choice + np.int8(ADDITION + 1), ratio, regained
 
 
+@lru_cache(maxsize=256)
+def _added_regimen(regimen: Regimen) -> Regimen:
+    """What is added at progression, as if given from the start."""
+    agents = tuple((_from_start(dose), agent) for dose, agent in regimen.later)
+    return Regimen(agents, (), regimen.rule, regimen.psi)
+
+
 def _added(
     patients: Patients, regimen: Regimen, benefit: Benefit, scenario: Scenario
 ) -> FloatArray:
@@ -295,10 +302,7 @@ def _added(
     """
     population, coupling, draws = scenario.population, scenario.coupling, patients.draws
     count = len(patients)
-    added = Regimen(
-        tuple((_from_start(dose), agent) for dose, agent in regimen.later),
-        (), regimen.rule, regimen.psi,
-    )  # fmt: skip
+    added = _added_regimen(regimen)
     undone = reversed_mechanisms(added, population, coupling, draws, count)
     first = reversed_mechanisms(regimen, population, coupling, draws, count)
     every = ~np.logical_or.reduce(patients.present & ~first & ~undone, axis=0)

@@ -117,7 +117,7 @@ def event_date(
 ) -> tuple[TickArray, BoolArray]:
     """Date of the n-th event, and whether there are as many, each (R,)."""
     # Never is the largest number: the complement of "event" as a mask of all bits.
-    date = block.entry + followed.tick
+    date = block.entry + (followed.tick if followed.known is None else followed.known)
     counted = followed.event if stratum is None else followed.event & (block.stratum == stratum)
     date |= (counted.astype(np.uint32) - np.uint32(1)) & NEVER_TICK
     if n_events > date.shape[1]:
@@ -146,7 +146,7 @@ class DataCut:
     target_reached: BoolArray
     """Whether the rule was met, (R,); if not, the cut is at the last observation."""
 
-    _known: dict[str, Known] = field(default_factory=dict, repr=False)
+    _known: dict[str, Known] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def by(cls, rule: CutRule, block: TrialBlock) -> DataCut:
@@ -166,6 +166,14 @@ class DataCut:
             return np.full(replicates, n, dtype=np.intp)
         return np.count_nonzero(self.entered, axis=1)
 
+    @property
+    def screened(self) -> NDArray[np.intp]:
+        """How many have been screened until the last one entered, (R,)."""
+        if self.block.screening is None:
+            return self.enrolled
+        numbers = np.where(self.entered, self.block.screening, 0)
+        return np.asarray(numbers.max(axis=1))
+
     def know(self, endpoint: str) -> Known:
         """What is known of an endpoint, (R, N).
 
@@ -184,15 +192,20 @@ class DataCut:
         room -= entry
         event = followed.tick <= room
         event &= followed.event
-        tick = np.minimum(followed.tick, room, out=room)
-        if followed.at_scans:
-            self._back_to_last_scan(tick, event)
-        return Known(tick, event)
+        if followed.known is None or followed.end is None:
+            tick = np.minimum(followed.tick, room)
+        else:
+            event &= followed.known <= room
+            # Who has an event that nobody knows of yet goes on being followed.
+            last = np.where(event | ~followed.event, followed.tick, followed.end)
+            tick = np.minimum(last, room)
+        return Known(self._back_to_last_scan(tick, event) if followed.at_scans else tick, event)
 
-    def _back_to_last_scan(self, tick: TickArray, event: BoolArray) -> None:
-        """Put follow-up without an event back to the last scan, in place."""
-        flat = tick.T.reshape(-1)  # a view: the rows lie in the order of the draws
+    def _back_to_last_scan(self, tick: TickArray, event: BoolArray) -> TickArray:
+        """Follow-up without an event put back to the last scan."""
+        flat = tick.T.reshape(-1)  # the calendar's order, that of the draws
         index = np.flatnonzero(~event.T.reshape(-1))
         open_ended = flat[index]
         scan = to_ticks(last_scan(self.block.calendar.select(index), to_months(open_ended)))
         flat[index] = np.minimum(scan, open_ended)
+        return flat.reshape(tick.T.shape).T

@@ -9,8 +9,8 @@ comparison itself:
   where its true value belongs to the population (restricted means, milestones,
   medians, an average hazard ratio up to a month);
 - to patients who enter, are lost and are cut at the mean date as in the trial,
-  where it also belongs to the follow-up (Cox, an average hazard ratio without
-  end), since a hazard ratio that is not constant has no single value.
+  where it also belongs to the follow-up (Cox), since a hazard ratio that is not
+  constant has no single value.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from analysis.operating import Truth
 
 __all__ = ["FIRST_BLOCK", "estimate_truths"]
+
+MOST_PATIENTS = 2_000_000
+"""Patients of both arms in one sample, at most."""
 
 FIRST_BLOCK = 2**31
 """First block of the cohort: replicates would have to number 10^11 to get there."""
@@ -138,14 +141,16 @@ def _compare(
             methods = [m for m in plan.methods(endpoint) if estimand_kind(m) == kind]
             control, experimental = arms[0][cut, endpoint], own[cut, endpoint]
             size = control[0].shape[1]
-            tick, event, stratum = _joined([control, experimental])
+            # Each row is a part of the cohort; so many that a sample can hold them all.
+            rows = min(BLOCK, MOST_PATIENTS // (2 * size))
+            tick, event, stratum = (part[:rows] for part in _joined([control, experimental]))
             second = np.broadcast_to(np.repeat([False, True], size), tick.shape)
             both = (tick, event, second, stratum)
             whole = _estimates(endpoint, methods, [values.reshape(1, -1) for values in both])
             parts = _estimates(endpoint, methods, both)
             for method in methods:
                 usable = parts[method][np.isfinite(parts[method])]
-                error = np.std(usable, ddof=1) / np.sqrt(BLOCK) if len(usable) > 1 else np.nan
+                error = np.std(usable, ddof=1) / np.sqrt(rows) if len(usable) > 1 else np.nan
                 truth = Truth(float(whole[method][0]), float(error))
                 yield (cut, arm.strategy, endpoint, method), truth
 

@@ -380,7 +380,11 @@ class TabledPassage:
         )
 
     def point(self, exposure: FloatArray) -> FloatArray:
-        """Where each exposure is spent, (M,)."""
+        """Where each exposure is spent, (M,); ``inf`` for one that is infinite."""
+        if exposure.max(initial=0.0) == np.inf:
+            # A mechanism without a share: sums of infinities would be no numbers.
+            finite = self.point(np.where(np.isinf(exposure), 0.0, exposure))
+            return np.where(np.isinf(exposure), np.inf, finite)
         point = exposure * self.slope
         for spent, bend in self.bends:
             beyond = exposure - spent

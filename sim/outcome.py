@@ -18,6 +18,7 @@ from sim.assessment import (
     TICK,
     Calendar,
     Observed,
+    confirmation_time,
     detect_progression,
     first_response,
     observe,
@@ -171,6 +172,14 @@ class Outcome:
             if month is not None:
                 return to_ticks(plain.point(self.patients.draws), month)
         return to_ticks(self.first_progression)
+
+    @cached_property
+    def confirmation_tick(self) -> TickArray:
+        """Tick at which that progression is confirmed, by a later scan or by symptoms."""
+        detection, symptomatic = self._detected
+        return to_ticks(
+            confirmation_time(self.calendar, self.scenario.assessment, detection, symptomatic)
+        )
 
     @cached_property
     def response_time(self) -> FloatArray:

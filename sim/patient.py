@@ -45,8 +45,10 @@ class _Shelf:
     BYTES = 2**24
     """A piece holds no more rows than this has room for, but always one."""
 
-    def __init__(self, streams: Streams) -> None:
+    def __init__(self, streams: Streams, members: NDArray[np.intp] | None = None) -> None:
         self.streams = streams
+        self.members = members
+        """Of whom alone anything is kept; None for everybody."""
         self._kept: dict[tuple[Kind, str, str], Any] = {}
         self._free: list[FloatArray] = []
 
@@ -57,9 +59,12 @@ class _Shelf:
             if kind == "words":
                 values = self.streams.words(decision, label)
             else:
-                values = getattr(self.streams, kind)(decision, label, out=self._row())
+                out = self._row() if self.members is None else None
+                values = getattr(self.streams, kind)(decision, label, out=out)
             # Patient by patient: a view, where (R, N) would be a copy.
             values = values.T.reshape(-1)
+            if self.members is not None:
+                values = values.take(self.members)
             values.flags.writeable = False
             self._kept[key] = values
         return self._kept[key]
@@ -103,17 +108,31 @@ class Draws:
         return self._draw("words", decision, label)
 
     def __len__(self) -> int:
+        members = self._shelf.members if self._index is None else self._index
         streams = self._shelf.streams
-        return streams.size * streams.n_patients if self._index is None else len(self._index)
+        return streams.size * streams.n_patients if members is None else len(members)
 
     def select(self, index: NDArray[np.intp]) -> Draws:
         """The draws of the patients at `index`."""
         chosen = index if self._index is None else self._index.take(index)
         return Draws(self._shelf.streams, self._shelf, chosen)
 
+    def settle(self, index: NDArray[np.intp]) -> Draws:
+        """The same, where nothing will be asked of the others: theirs are not kept."""
+        streams = self._shelf.streams
+        return Draws(streams, _Shelf(streams, index if self._index is None else self._index[index]))
+
     def _draw(self, kind: Kind, decision: str, label: str) -> Any:
         values = self._shelf.draws(kind, decision, label)
         return values if self._index is None else values.take(self._index)
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What some patients bring, worked out already."""
+
+    stratum: NDArray[np.intp]
+    present: BoolArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +149,7 @@ class Patients:
     rank: Callable[[Patients], FloatArray] | None = None
     """Gives the normal score of their benefit under the backbone alone, (M,), when it is needed."""
 
-    chosen: tuple[Patients, NDArray[np.intp]] | None = None
+    chosen: tuple[Patients | _Brought, NDArray[np.intp] | None] | None = None
     """Those of whom these are some, and where they stand among them; None for all of a block."""
 
     def __len__(self) -> int:
@@ -142,7 +161,7 @@ class Patients:
         if self.chosen is None:
             return _draw_stratum(self.population, self.draws, len(self))
         others, index = self.chosen
-        return others.stratum.take(index)
+        return others.stratum if index is None else others.stratum.take(index)
 
     @cached_property
     def present(self) -> BoolArray:
@@ -155,11 +174,16 @@ class Patients:
         if self.chosen is None:
             return _draw_present(self.population, self.draws, self.stratum)
         others, index = self.chosen
-        return others.present.take(index, axis=1)
+        return others.present if index is None else others.present.take(index, axis=1)
 
     def select(self, index: NDArray[np.intp]) -> Patients:
         """The patients at `index`."""
         return Patients(self.population, self.draws.select(index), self.rank, (self, index))
+
+    def settle(self, index: NDArray[np.intp]) -> Patients:
+        """The same, where the others are never asked for again and take no more memory."""
+        own = _Brought(self.stratum.take(index), self.present.take(index, axis=1))
+        return Patients(self.population, self.draws.settle(index), self.rank, (own, None))
 
 
 def draw_patients(population: Population, streams: Streams) -> Patients:

@@ -116,7 +116,9 @@ def _seed_states(seed: int, group: int, name: str) -> WordArray:
     if first >> 32:
         words.append((blocks >> np.uint64(32)).astype(np.uint32))
     words += [np.full(_GROUP, word, dtype=np.uint32) for word in _words(name)]
-    return _generate(_pool(words))
+    states = _generate(_pool(words))
+    states.flags.writeable = False
+    return states
 
 
 def _pool(entropy: list[NDArray[np.uint32]]) -> list[NDArray[np.uint32]]:

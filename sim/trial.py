@@ -227,6 +227,12 @@ class Followed:
     at_scans: bool
     """Whether absence of the event is only known at scans, so that censoring is at the last."""
 
+    known: TickArray | None = None
+    """When the event becomes known, ticks since entry, (R, N); None where that is at `tick`."""
+
+    end: TickArray | None = None
+    """Where following ends without an event, (R, N); given where `known` is."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrialBlock:
@@ -247,8 +253,8 @@ class TrialBlock:
     entered_by: int
     """Tick by which all have entered in any case; `NEVER_TICK` where that is not known."""
 
-    screened: NDArray[np.intp]
-    """Patients screened until the last one entered, (R,)."""
+    screening: NDArray[np.intp] | None
+    """How many had been screened when each entered, (R, N); None where all who come enter."""
 
     followed: Mapping[str, Followed]
     """By the name of the record."""
@@ -273,6 +279,11 @@ class Enrolled:
     """Patients screened until the last one entered, (R,)."""
     index: NDArray[np.intp] | None
     """Where they stand among the screened; None where all who are screened enter."""
+
+    @property
+    def screening(self) -> NDArray[np.intp] | None:
+        """How many had been screened when each entered, (R, N)."""
+        return None if self.index is None else self.index.reshape(-1, BLOCK).T // BLOCK + 1
 
 
 def enrol(scenario: Scenario, design: TrialDesign, seed: int, block: int) -> Enrolled:
@@ -306,7 +317,7 @@ def enrol(scenario: Scenario, design: TrialDesign, seed: int, block: int) -> Enr
         entry = design.accrual.entries(streams).reshape(-1)[flat]
     else:
         entry = design.accrual.entries(Streams(seed, block, BLOCK, n)).reshape(-1)
-    return Enrolled(patients.select(flat), entry, last, flat)
+    return Enrolled(patients.settle(flat), entry, last, flat)
 
 
 def eligible_share(scenario: Scenario, design: TrialDesign, seed: int) -> float:
@@ -418,7 +429,7 @@ def simulate_block(
     )  # fmt: skip
     entry = _rows(to_ticks(enrolled.entry), design.n_patients)
     return TrialBlock(
-        block * BLOCK, arm, stratum, entry, design.accrual.latest, enrolled.screened, followed,
+        block * BLOCK, arm, stratum, entry, design.accrual.latest, enrolled.screening, followed,
         calendar,
     )  # fmt: skip
 
@@ -465,6 +476,7 @@ def _follow_arms(
     strategies = {strategy.name: strategy for strategy in scenario.strategies}
     ticks = {record.name: np.empty(arm.size, dtype=np.uint32) for record in records}
     ends: dict[str, TickArray] = {}
+    known: dict[str, TickArray] = {}
     flat = _flat(arm)
     for a, planned in enumerate(design.arms):
         strategy = strategies[planned.strategy]
@@ -481,19 +493,25 @@ def _follow_arms(
             for record in records:
                 found = record.happen(outcome)
                 ticks[record.name][where] = found.tick
+                if found.known is not None:
+                    known.setdefault(record.name, np.empty_like(lost))[where] = found.known
                 if found.until is not None:
                     ends.setdefault(record.name, lost.copy())[where] = np.minimum(
                         found.until, lost[where]
                     )
     scans = not scenario.assessment.continuous
-    n = design.n_patients
-    return {
-        record.name: Followed(
-            _rows(np.minimum(tick, end), n), _rows(tick <= end, n), scans and record.at_scans
+    followed = {}
+    for record in records:
+        tick, end = ticks[record.name], ends.get(record.name, lost)
+        later = known.get(record.name)
+        followed[record.name] = Followed(
+            tick=_rows(np.minimum(tick, end), design.n_patients),
+            event=_rows(tick <= end, design.n_patients),
+            at_scans=scans and record.at_scans,
+            known=None if later is None else _rows(later, design.n_patients),
+            end=None if later is None else _rows(end, design.n_patients),
         )
-        for record in records
-        for tick, end in [(ticks[record.name], ends.get(record.name, lost))]
-    }
+    return followed
 
 
 def blocks_of(n_replicates: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from analysis.comparison.fleming_harrington import (
 )
 from analysis.comparison.logrank import logrank, stratified_logrank
 from analysis.comparison.maxcombo import DEFAULT_WEIGHTS, maxcombo, normal_exceedance
-from analysis.comparison.median import median_difference
+from analysis.comparison.median import median_difference, median_survival
 from analysis.comparison.milestone import milestone_difference
 from analysis.comparison.modestly_weighted import modestly_weighted
 from analysis.comparison.response_rate import response_rate_difference, response_rate_of_patients
@@ -282,3 +282,16 @@ def test_an_event_at_tick_zero_is_refused():
     for compare in (logrank, median_difference):
         with pytest.raises(ValueError, match="an event at tick 0"):
             compare(sample)
+
+
+def test_a_median_that_one_visit_carries_past_has_the_error_of_the_visit():
+    # Ten patients: four events at month 1 (survival 0.6), three at month 2 (0.3), three go on.
+    tick = np.array([[1] * 4 + [2] * 3 + [3] * 3 + [5] * 4], dtype=np.uint32)
+    event = np.array([[True] * 7 + [False] * 3 + [True, True, False, False]])
+    arm = np.array([[False] * 10 + [True] * 4])
+    median, error = median_survival(Sample.of(pack(tick, event, arm), 1.0).arms[0])
+    # Collett: S at the median times the root of Greenwood's sum, over the density there.
+    density = (0.6 - 0.3) / (2.0 - 1.0)
+    greenwood = 4.0 / (10.0 * 6.0) + 3.0 / (6.0 * 3.0)
+    assert median[0] == 2.0
+    assert error[0] == pytest.approx(0.3 * np.sqrt(greenwood) / density, rel=1e-12)

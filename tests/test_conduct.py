@@ -116,22 +116,22 @@ def collected(chunks):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks of 200 replicates, so that few trials make many."""
-    monkeypatch.setattr("analysis.replicates.CHUNK", 200)
+    """Chunks of three blocks, so that few trials make many."""
+    monkeypatch.setattr("analysis.replicates.CHUNK", 600)
 
 
 def test_chunks_are_the_same_however_the_work_is_shared_out(small_chunks, monkeypatch):
     trial = plan("scenario=delayed_effect")
-    usual = collected(conduct_chunks(trial, 730))
-    assert [chunk[0] for chunk in usual] == [0, 200, 400, 600]
-    assert collected(conduct_chunks(trial, 730, n_workers=2)) == usual
+    usual = collected(conduct_chunks(trial, 2190))
+    assert [chunk[0] for chunk in usual] == [0, 600, 1200, 1800]
+    assert collected(conduct_chunks(trial, 2190, n_workers=2)) == usual
     monkeypatch.setattr(conduct, "TASK_SECONDS", 0.0)
-    assert collected(conduct_chunks(trial, 730)) == usual
+    assert collected(conduct_chunks(trial, 2190)) == usual
     monkeypatch.setattr(conduct, "MOST_BLOCKS", 3)
     monkeypatch.setattr(conduct, "TASK_SECONDS", 60.0)
-    assert collected(conduct_chunks(trial, 730)) == usual
+    assert collected(conduct_chunks(trial, 2190)) == usual
     # More replicates change nothing in the chunks that were whole.
-    assert collected(conduct_chunks(trial, 1000))[:3] == usual[:3]
+    assert collected(conduct_chunks(trial, 3000))[:3] == usual[:3]
 
 
 def test_chunks_hold_what_all_replicates_together_do(small_chunks):
@@ -294,7 +294,7 @@ def test_paired_power_has_the_error_of_a_paired_difference():
 BAD = {
     "trial.arms=[control,nobody]": "trial.arms: no strategy named 'nobody'.",
     "trial.comparisons=[logrnk]": "trial.comparisons[0]: no comparison named 'logrnk'. Did you mean 'logrank'?",
-    "trial.comparisons=['rmst_difference']": "trial.comparisons[0]: rmst_difference takes a number of months in brackets, got 'rmst_difference'",
+    "trial.comparisons=['rmst_difference']": "trial.comparisons[0]: rmst_difference takes a number of months above 0 in brackets, got 'rmst_difference'",
     "trial.comparisons=['logrank(1)']": "trial.comparisons[0]: logrank takes nothing in brackets, got 'logrank(1)'",
     "trial.comparisons=['modestly_weighted(6,early)']": "trial.comparisons[0]: modestly_weighted takes a number of months (and events or survival if not events), or w_max=NUMBER in brackets",
     "trial.comparisons=['maxcombo(0,0;1)']": "trial.comparisons[0]: maxcombo takes nothing or pairs of rho and gamma",
@@ -302,10 +302,13 @@ BAD = {
     "trial.cuts.final.endpoint=orr": "trial.cuts.final.endpoint must be one of pfs, os, pfs2, got 'orr'",
     "+trial.cuts.final.stratum_events.high=3": "trial.cuts.final.stratum_events: no stratum named 'high'.",
     "trial.cuts.final.also=[{endpoint: os}]": "trial.cuts.final.also[0].events, date or follow_up must be given",
+    "trial.endpoints=[pfs,pfs]": "trial.endpoints[1] must not be given twice, got 'pfs'",
+    "trial.comparisons=[cox,logrank,cox]": "trial.comparisons[2] must not be given twice, got 'cox'",
+    "trial.comparisons=['rmst_difference(0)']": "trial.comparisons[0]: rmst_difference takes a number of months above 0 in brackets",
     "trial.eligibility.strata=[high]": "trial.eligibility.strata[0]: no stratum named 'high'.",
     "trial.eligibility.positive=[vegf]": "trial.eligibility.positive[0]: no mechanism named 'vegf'.",
     "trial.eligibility.sensitivity=2": "trial.eligibility.sensitivity must be between 0 and 1, got 2",
-    "trial.eligibility={positive: [escape]}": "trial.eligibility must let in at least 0.002 of those who are screened, got 0",
+    "trial.eligibility={positive: [escape]}": "trial.eligibility must let in at least 2 % of those who are screened where trial.n_patients is 500, got 0 %",
     "trial.accrual.of_screened=true": "trial.accrual.of_screened must be false where a duration is given",
     "trial.cuts.final.events=null": "trial.cuts.final.events, date or follow_up must be given",
     "trial.cuts.final.events=0": "trial.cuts.final.events must be at least 1, got 0",

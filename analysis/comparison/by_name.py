@@ -68,7 +68,7 @@ class Evidence:
 
     @cached_property
     def strata(self) -> list[Sample]:
-        """One sample for each stratum that has patients; the others of it have tick 0."""
+        """One sample for each stratum; who is of another has tick 0 there."""
         samples = []
         for b in range(int(self.stratum.max()) + 1):
             member = self.stratum == b
@@ -116,6 +116,14 @@ def _numbers(count: int) -> Callable[[str], tuple[object, ...]]:
     return read
 
 
+def _length(text: str) -> tuple[object, ...]:
+    """A number above 0."""
+    months = _numbers(1)(text)
+    if months == (0.0,):
+        raise ValueError
+    return months
+
+
 def _number_and_word(words: Sequence[str]) -> Callable[[str], tuple[object, ...]]:
     """A reader of a number, and of a word from a list that may be left out."""
 
@@ -147,9 +155,10 @@ def _modestly_weighted(
 
 _PAIR = "rho and gamma, two numbers of at least 0"
 _MONTH = "a number of months"
+_LENGTH = "a number of months above 0"
 
 COMPARISONS: Mapping[str, _Form] = {
-    "average_hazard_ratio": _Form(average_hazard_ratio, _MONTH, _numbers(1)),
+    "average_hazard_ratio": _Form(average_hazard_ratio, _LENGTH, _length),
     "cox": _Form(cox),
     "early_zero": _Form(early_zero, _MONTH, _numbers(1)),
     "fleming_harrington": _Form(fleming_harrington, _PAIR, _numbers(2)),
@@ -168,14 +177,14 @@ COMPARISONS: Mapping[str, _Form] = {
         f"{_MONTH} (and {' or '.join(VARIANTS)} if not events), or w_max=NUMBER",
         _modest,
     ),
-    "rmst_difference": _Form(rmst_difference, _MONTH, _numbers(1)),
-    "rmst_ratio": _Form(rmst_ratio, _MONTH, _numbers(1)),
+    "rmst_difference": _Form(rmst_difference, _LENGTH, _length),
+    "rmst_ratio": _Form(rmst_ratio, _LENGTH, _length),
     "stratified_cox": _Form(stratified_cox, stratified=True),
     "stratified_fleming_harrington": _Form(
         stratified_fleming_harrington, _PAIR, _numbers(2), stratified=True
     ),
     "stratified_logrank": _Form(stratified_logrank, stratified=True),
-    "time_lost_ratio": _Form(time_lost_ratio, _MONTH, _numbers(1)),
+    "time_lost_ratio": _Form(time_lost_ratio, _LENGTH, _length),
 }
 """Each comparison and what its name carries."""
 

@@ -33,14 +33,15 @@ def median_survival(arm: Arm) -> tuple[FloatArray, FloatArray]:
     estimate between the last event at which it is 0.55 or more and the first at which
     it is 0.45 or less (Collett), or its last where it does not get that low.
     """
-    after = arm.survival
+    after = _at_ends_of_ticks(arm)
     lowest = np.minimum(np.maximum(after.min(axis=1, initial=1.0), 0.5 - SPAN), 0.5)
     at, low = _first_below(after, 0.5), _first_below(after, lowest[:, None])
     time = np.concatenate([arm.time, np.full((len(after), 1), np.inf)], axis=1)
     value = np.concatenate([after, np.zeros((len(after), 1))], axis=1)
     median, end = _pick(time, at), _pick(time, low)
     # The lowest survival that is still 0.55 or more, and the event at which it got there.
-    top = np.where(after >= 0.5 + SPAN - _EPSILON, after, 1.0).min(axis=1, initial=1.0)
+    high = np.where(after >= 0.5 + SPAN - _EPSILON, after, np.inf)
+    top = np.minimum(high.min(axis=1, initial=1.0), 1.0)
     start = np.where(top < 1.0, _pick(time, _first_below(after, top[:, None])), 0.0)
     column = np.arange(after.shape[1])
     spread = arm.total(arm.greenwood * (column <= at[:, None]))
@@ -52,9 +53,20 @@ def median_survival(arm: Arm) -> tuple[FloatArray, FloatArray]:
     return median, error
 
 
+def _at_ends_of_ticks(arm: Arm) -> FloatArray:
+    """Survival where time moves on, ``inf`` between the events of one time, (R, n)."""
+    tied = arm.tick[:, 1:] == arm.tick[:, :-1]
+    if not tied.any():
+        return arm.survival
+    after = arm.survival.copy()
+    after[:, :-1][tied] = np.inf
+    return after
+
+
 def _first_below(after: FloatArray, level: float | FloatArray) -> NDArray[np.intp]:
     """First column with survival at or below a level, or the number of columns."""
-    return np.count_nonzero(after > level + _EPSILON, axis=1)
+    below = after <= level + _EPSILON
+    return np.where(below.any(axis=1), below.argmax(axis=1), after.shape[1])
 
 
 def _pick(values: FloatArray, column: NDArray[np.intp]) -> FloatArray:

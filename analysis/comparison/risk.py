@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.scan import LOG_UNIT, sum_rows, survival_after, survival_before
+from analysis.comparison.scan import sum_rows, survival_after, survival_before
 
 __all__ = [
     "MAX_TICK", "Arm", "DenseTable", "RaggedTable", "Sample", "Sums", "Table", "pack", "rank_ticks",
@@ -45,6 +45,11 @@ MAX_TICK = 2**30 - 1
 
 _CENSORED, _ARM = 2, 1  # bits of a key below the tick
 _SECOND = np.uint32(2**31)
+_LOG_UNIT = 2.0**-57
+"""One unit of logarithms of survival: their sums stay above -log N, and 64 bits hold 64."""
+
+_MOST_PATIENTS = 2**21 - 1
+"""Counts of a `RaggedTable` share a word of 64 bits, 21 each."""
 
 
 def pack(tick: NDArray[np.uint32], event: BoolArray, arm: BoolArray) -> KeyArray:
@@ -573,6 +578,8 @@ class RaggedTable(Table):
     def __init__(self, sample: Sample) -> None:
         key = sample.key
         replicates, n = key.shape
+        if n > _MOST_PATIENTS:
+            raise ValueError(f"a sample holds at most {_MOST_PATIENTS} patients, got {n}")
         starts = np.empty((replicates, n), dtype=bool)
         starts[:, 0] = True
         np.greater(key[:, 1:] ^ key[:, :-1], _CENSORED | _ARM, out=starts[:, 1:])
@@ -664,11 +671,11 @@ class RaggedTable(Table):
         factor = 1.0 - self._events / self._at_risk
         # Where all die nothing comes after, and the logarithm is not needed.
         logs = np.log(factor, out=np.zeros_like(factor), where=factor > 0.0)
-        units = np.rint(logs / LOG_UNIT).astype(np.int64)
+        units = np.rint(logs / _LOG_UNIT).astype(np.int64)
         # Whole numbers may run over: what is left when the start is taken away is still exact.
         before = np.cumsum(units) - units
         before -= before[self._segments.first][self._row]
-        return np.exp(before * LOG_UNIT)
+        return np.exp(before * _LOG_UNIT)
 
     @cached_property
     def terms(self) -> tuple[FloatArray, Sums]:

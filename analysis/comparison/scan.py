@@ -1,9 +1,9 @@
-"""Running sums, products and survival along a row, many rows at once.
+"""Sums, running sums and survival along a row, many rows at once.
 
-A row's result does not depend on what stands beside it, to the last bit: sums
-of a row are added up in one order, running sums of floats are kept in fixed point
-(whole numbers are also summed several times faster, because each addition of
-floats waits for the one before it).
+A row's result does not depend on what stands beside it, to the last bit. Survival
+is a running product of floats. Areas are running sums in fixed point: whole
+numbers are summed several times faster, because each addition of floats waits for
+the one before it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "LOG_UNIT",
     "left_behind",
     "sum_before",
     "survival_after",
@@ -23,9 +22,6 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 CountArray = NDArray[np.int64]
-
-LOG_UNIT = 2.0**-57
-"""One unit of the logarithms: their sums stay above -log N, and 64 bits hold 64."""
 
 _AREA_BITS = 2.0**60  # units in the largest sum
 

@@ -3,7 +3,9 @@
 Everyone who was randomised counts. Progression that the definition calls
 anything else, and death, end follow-up without the event: what is compared is
 the cause-specific hazard of acquired resistance. Which progressions those are
-is said by `trial.definition`, a rule over the observed record.
+is said by `trial.definition`, a rule over the observed record. Where the rule asks
+for confirmation, the event is dated at the progression and known at the scan
+that confirms it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ def _happen(outcome: Outcome) -> Happening:
     assert outcome.definition is not None
     label = classify(outcome.observed, outcome.definition)
     acquired = label == LABELS.index("acquired")
-    return Happening(np.where(acquired, outcome.progression_tick, NEVER_TICK))
+    tick = np.where(acquired, outcome.progression_tick, NEVER_TICK)
+    if not outcome.definition.confirmation:
+        return Happening(tick)
+    return Happening(tick, known=np.where(acquired, outcome.confirmation_tick, NEVER_TICK))
 
 
 ACQUIRED = Record("acquired_resistance", _happen)

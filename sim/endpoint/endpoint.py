@@ -29,6 +29,12 @@ class Happening:
     until: TickArray | None = None
     """Where the record of a patient breaks off by itself, (M,); None where none does."""
 
+    known: TickArray | None = None
+    """When the event becomes known, (M,); None where that is when it happens.
+
+    A progression that must be confirmed is dated at the first scan and known at a later one.
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

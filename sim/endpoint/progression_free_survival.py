@@ -17,10 +17,14 @@ def _happen(outcome: Outcome) -> Happening:
         tick = progression
     else:
         tick = np.minimum(progression, outcome.death_tick)
-    if outcome.scenario.assessment.missed_before_censoring == 0:
-        return Happening(tick)
-    broken = broken_off(outcome.calendar, outcome.scenario.assessment, to_months(tick))
-    return Happening(tick, None if broken is None else to_ticks(broken))
+    assessment = outcome.scenario.assessment
+    known = None
+    if assessment.criteria == "irecist" and not outcome.calendar.continuous:
+        known = np.where(tick == progression, outcome.confirmation_tick, tick)
+    broken = None
+    if assessment.missed_before_censoring > 0:
+        broken = broken_off(outcome.calendar, assessment, to_months(tick))
+    return Happening(tick, None if broken is None else to_ticks(broken), known)
 
 
 PROGRESSION_OR_DEATH = Record("pfs", _happen, at_scans=True)
