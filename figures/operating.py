@@ -13,7 +13,8 @@ from sim.endpoint.endpoint import short_name
 __all__ = ["NOTE", "comparison_names", "draw_power", "power_rows"]
 
 NOTE = (
-    "Bars: power within 1.96 Monte Carlo errors; where arms do not differ it is the type I error."
+    "Bars: power within 1.96 Monte Carlo errors; where arms do not differ it is the type I error. "
+    "Dashed: the one-sided level."
 )
 
 

@@ -86,6 +86,9 @@ class About:
     alpha: float = 0.025
     """One-sided level of a trial's comparisons."""
 
+    design: str = ""
+    """What trial was conducted, in words."""
+
     def label(self, name: str) -> str:
         """The label of a mechanism, agent, stratum or definition; failing that, its name."""
         return self.labels.get(name) or name.replace("_", " ")
@@ -98,6 +101,8 @@ class About:
     def trial_caption(self, note: str) -> str:
         """The small print of a figure of trials."""
         made = f"Simulated with Resistime {self.version}: {self.n_replicates:,}\u00a0trials"
+        if self.design:
+            made += f" of {self.design}"
         if self.scenario:
             made += f", scenario {self.scenario}"
         parts = [note, f"{made}, seed\u00a0{self.seed}."]
@@ -170,6 +175,7 @@ def read_about(place: Path) -> About:
             realised=tuple(coupling.get("realised_spearman", {}).values()),
             reversal=float(coupling.get("reversal", 0.0)),
             scenario=str(content.get("scenario") or ""),
+            design=str(content.get("design") or ""),
             citations_withdrawn=bool(content.get("citations_withdrawn", False)),
             n_replicates=int(content.get("n_replicates", 0)),
             alpha=float(content.get("alpha", 0.025)),

@@ -120,6 +120,10 @@ def _run(asked: argparse.Namespace) -> None:
     for option, name in (("--json", asked.json), ("--figure", asked.figure)):
         if name is not None and not Path(name).parent.is_dir():
             raise AnalysisError(f"{option}: no folder '{Path(name).parent}' to write '{name}' in.")
+        if name is not None and Path(name).is_dir():
+            raise AnalysisError(f"{option}: '{name}' is a folder; give the name of a file in it.")
+        if name is not None and Path(name).resolve() == Path(asked.file).resolve():
+            raise AnalysisError(f"{option}: '{name}' holds the data; give another name.")
     if asked.figure is not None and Path(asked.figure).suffix.lower() not in PICTURES:
         raise AnalysisError(
             f"--figure: '{asked.figure}' must end in .png, .svg or .pdf, which chooses the format."

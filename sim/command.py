@@ -39,7 +39,7 @@ from sim.output import (
 from sim.provenance import claim_counts
 from sim.schema import RunConfig
 from sim.storage import write_json, write_text
-from sim.trial_command import execute_trial
+from sim.trial_command import check_trial, execute_trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,6 +108,8 @@ def _hydra_main(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config, resolve=True)
     try:
         run = read_run(config, overrides)
+        if run.trial is not None:
+            check_trial(run, run.trial)
         _keep_configuration(place, config, overrides)
         execute(run, place, plain, overrides, str(scenario))
     except ResistimeError as error:

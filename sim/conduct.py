@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from analysis.comparison.result import Comparison
     from analysis.replicates import CutResults
 
-__all__ = ["Chunk", "Conducted", "Precision", "conduct_chunks", "conduct_trials"]
+__all__ = ["Chunk", "Conducted", "Precision", "check_plan", "conduct_chunks", "conduct_trials"]
 
 FloatArray = NDArray[np.float64]
 Columns = dict[tuple[str, ...], FloatArray]
@@ -214,7 +214,7 @@ def _conduct(
     progress: Callable[[int, int], object],
 ) -> Iterator[Part]:
     """Parts in block order, of as many replicates as there should be."""
-    _check(plan)
+    check_plan(plan)
     rejected: dict[tuple[str, ...], int] = {}
     made, wanted = 0, n_replicates
     if precision is not None:
@@ -239,8 +239,14 @@ MOST_SCREENED = 5_000_000
 """Patients screened in a block, at most: some 40 MB for each of their draws."""
 
 
-def _check(plan: TrialPlan) -> None:
-    """Refuse what cannot be conducted before anything is simulated."""
+def check_plan(plan: TrialPlan) -> None:
+    """Refuse what cannot be conducted before anything is simulated.
+
+    Raises
+    ------
+    ScenarioError
+        For a comparison that does not exist, or a trial that hardly anybody may enter.
+    """
     from analysis.comparison.by_name import find_comparison
 
     for i, name in enumerate(plan.comparisons):

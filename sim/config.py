@@ -55,7 +55,7 @@ from sim.schema import (
     ToxicityConfig,
     TrialConfig,
 )
-from sim.trial import Accrual, Arm, Eligibility, TrialDesign
+from sim.trial import Accrual, Arm, Eligibility, TrialDesign, usual_block_size
 
 __all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
 
@@ -584,12 +584,17 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
     for name in config.arms:
         if name not in whole.strategies:
             raise unknown_name("trial.arms", "strategy", name, whole.strategies)
+    for i, name in enumerate(config.arms):
+        if name in config.arms[:i]:
+            raise ScenarioError(f"trial.arms[{i}] must not be given twice, got '{name}'")
     weights = config.weights or [1] * len(config.arms)
-    if len(weights) != len(config.arms) or len(set(config.arms)) != len(config.arms):
+    if len(weights) != len(config.arms):
         raise ScenarioError(
-            f"trial.weights must hold one number for each of {len(config.arms)} different arms, "
+            f"trial.weights must hold one number for each of {len(config.arms)} arms, "
             f"got {len(weights)}"
         )
+    if not 0.0 < config.alpha < 1.0:
+        raise ScenarioError(f"trial.alpha must be above 0 and below 1, got {config.alpha:g}")
     arms = tuple(Arm(name, weight) for name, weight in zip(config.arms, weights, strict=True))
     accrual = _at(
         "trial.accrual",
@@ -605,7 +610,7 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
         n_patients=config.n_patients,
         arms=arms,
         accrual=accrual,
-        block_size=config.block_size or 2 * sum(weights),
+        block_size=config.block_size or usual_block_size(weights),
         stratified=config.stratified,
         dropout=config.dropout,
         eligibility=_eligibility(config.eligibility, scenario.population),
@@ -617,7 +622,7 @@ def _trial(config: TrialConfig, whole: RunConfig, scenario: Scenario) -> TrialPl
     if not config.endpoints or not config.comparisons:
         raise ScenarioError("trial.endpoints and trial.comparisons must each name at least one")
     for kind in ("endpoints", "comparisons"):
-        names = [name.replace(" ", "") for name in getattr(config, kind)]
+        names = [name.replace(" ", "").replace("()", "") for name in getattr(config, kind)]
         for i, name in enumerate(names):
             if name in names[:i]:
                 raise ScenarioError(f"trial.{kind}[{i}] must not be given twice, got '{name}'")
@@ -720,6 +725,8 @@ def _condition(
     _one_of(f"{path}.endpoint", endpoint, COUNTED)
     if stratum and stratum not in population.strata:
         raise unknown_name(path, "stratum", stratum, population.strata)
+    if stratum and events is None:
+        raise ScenarioError(f"{path}.events must be given with a stratum, got stratum '{stratum}'")
     return _at(
         path,
         Condition,

@@ -46,8 +46,11 @@ class Condition:
 
     def __post_init__(self) -> None:
         given = [self.events, self.month, self.follow_up]
-        if sum(value is not None for value in given) != 1:
-            raise ScenarioError("events, date or follow_up must be given")
+        count = sum(value is not None for value in given)
+        if count != 1:
+            raise ScenarioError(
+                f"events, date or follow_up: exactly one must be given, got {count}"
+            )
         if self.events is not None and self.events < 1:
             raise ScenarioError(f"events must be at least 1, got {self.events}")
         for name, value in (("date", self.month), ("follow_up", self.follow_up)):
@@ -81,7 +84,10 @@ class CutRule:
 
     def __post_init__(self) -> None:
         if not self.conditions:
-            raise ScenarioError("events, date or follow_up must be given")
+            raise ScenarioError(
+                "events, stratum_events, date, follow_up or also: at least one must be given, "
+                "got none"
+            )
 
     @property
     def endpoints(self) -> tuple[str, ...]:

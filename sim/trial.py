@@ -48,6 +48,7 @@ __all__ = [
     "enrol",
     "simulate_block",
     "to_ticks",
+    "usual_block_size",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -92,6 +93,15 @@ class Accrual:
             raise ScenarioError("duration or rates must be given, and not both")
         check_not_negative("duration", self.duration)
         if self.rates is not None:
+            starts = self.starts
+            if starts is None or starts.shape != self.rates.shape:
+                count = 0 if starts is None else starts.size
+                raise ScenarioError(
+                    f"rates must hold {count} numbers, one for each of starts, "
+                    f"got {self.rates.size}"
+                )
+            if starts[0] != 0.0 or np.any(np.diff(starts) <= 0.0):
+                raise ScenarioError(f"starts must increase from 0, got {starts.tolist()}")
             check_not_negative("rates", self.rates)
             if not self.rates[-1] > 0.0:
                 raise ScenarioError("rates must end with one above 0, or nobody else enters")
@@ -204,7 +214,7 @@ class TrialDesign:
         if orders > MOST_ORDERS:
             raise ScenarioError(
                 f"block_size must leave at most {MOST_ORDERS} orders of a block, "
-                f"got {self.block_size}, which has {orders}"
+                f"got {self.block_size}, which has {float(orders):.3g}"
             )
 
     @property
@@ -324,6 +334,12 @@ def eligible_share(scenario: Scenario, design: TrialDesign, seed: int) -> float:
     """Share of screened patients who may enter, in 20,000 of them."""
     patients = draw_ranked_patients(scenario, Streams(seed, 0, 1, 20_000))
     return float(np.mean(design.eligibility.admits(patients, scenario)))
+
+
+def usual_block_size(weights: Sequence[int]) -> int:
+    """Twice the sum of the weights, or once where the orders would be too many."""
+    twice = tuple(2 * weight for weight in weights)
+    return sum(twice) if _number_of_orders(twice) <= MOST_ORDERS else sum(weights)
 
 
 def _number_of_orders(counts: Sequence[int]) -> int:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.conduct import Precision, conduct_chunks
+from sim.conduct import Precision, check_plan, conduct_chunks
 from sim.config import Run
 from sim.endpoint.endpoint import short_name
 from sim.errors import ScenarioError
@@ -29,10 +29,23 @@ if TYPE_CHECKING:
     from analysis.operating import Tally
     from analysis.paired import CoRejections, Rejections
 
-__all__ = ["execute_trial"]
+__all__ = ["check_trial", "execute_trial"]
 
 Measures = dict[tuple[str, ...], tuple[float, float]]
 """Estimate and Monte Carlo error by cut, arm, endpoint, method and measure."""
+
+
+def check_trial(run: Run, plan: TrialPlan) -> None:
+    """Refuse what is wrong with a trial before anything is left behind.
+
+    Raises
+    ------
+    ScenarioError
+        If it cannot be conducted, or not be paired with what `paired_with` names.
+    """
+    check_plan(plan)
+    if run.paired_with:
+        _other_design(run, plan)
 
 
 def execute_trial(
@@ -89,7 +102,7 @@ def execute_trial(
     write_json(place / "provenance.json", record)
     remove_stale(place, (*tables, file.name))
     pictures = draw_figures(run, place)
-    lines = _summary(run, plan, tally, tables["operating.csv"])
+    lines = _summary(run, plan, tally, tables)
     lines.append(
         f"{len(tables) + 1} tables and {pictures} figures in {place} "
         f"({time.perf_counter() - start:.1f} s)"
@@ -191,6 +204,9 @@ def _trial_record(
     record: dict[str, Any] = {
         "n_replicates": tally.n_replicates,
         "alpha": plan.alpha,
+        "design": f"{plan.design.n_patients} patients, "
+        + " against ".join(run.labels[arm.strategy] for arm in plan.design.arms[::-1])
+        + f", one-sided level {plan.alpha:g}",
         "replicates_per_second": round(tally.n_replicates / busy, 1),
         "largest_mc_error_of_power": tally.largest_error(),
         "estimand_patients": run.estimand_patients,
@@ -206,9 +222,11 @@ def _trial_record(
     return record
 
 
-def _summary(run: Run, plan: TrialPlan, tally: Tally, operating: pd.DataFrame) -> list[str]:
+def _summary(
+    run: Run, plan: TrialPlan, tally: Tally, tables: Mapping[str, pd.DataFrame]
+) -> list[str]:
     """Power, bias and coverage of every comparison with their errors, and when the cuts were."""
-    rows = operating.itertuples(index=False)
+    rows = tables["operating.csv"].itertuples(index=False)
     measures: Measures = {tuple(row[:5]): (row.estimate, row.mc_error) for row in rows}
     lines = []
     heads = {
@@ -226,6 +244,9 @@ def _summary(run: Run, plan: TrialPlan, tally: Tally, operating: pd.DataFrame) -
             for method in plan.methods(endpoint):
                 cells = _cells(measures, (cut, arm, endpoint, method))
                 lines.append(f"{4 * ' ' + method:{width}}{cells}".rstrip())
+        lines += _too_early(plan, measures[cut, "", "", "", "date"][0])
+    if run.paired_with:
+        lines += _paired_lines(run, tables["paired.csv"])
     lines += [
         "",
         f"{tally.n_replicates} simulated trials of {plan.design.n_patients} patients, "
@@ -240,6 +261,45 @@ def _summary(run: Run, plan: TrialPlan, tally: Tally, operating: pd.DataFrame) -
     return lines
 
 
+def _too_early(plan: TrialPlan, date: float) -> list[str]:
+    """Comparisons that look further than anybody can have been followed at a cut."""
+    far = [name for name in plan.comparisons if horizon_of(name) > date]
+    if not far:
+        return []
+    return [
+        f"    No patient can have been followed that long yet: {', '.join(far)} carry curves on "
+        "beyond what was seen."
+    ]
+
+
+def horizon_of(method: str) -> float:
+    """Months up to which a comparison reads the curves; 0 where it reads what there is.
+
+    Examples
+    --------
+    >>> horizon_of("rmst_difference(24)"), horizon_of("fleming_harrington(0,1)")
+    (24.0, 0.0)
+    """
+    name, _, numbers = method.partition("(")
+    if name not in ("average_hazard_ratio", "milestone_difference") and not name.startswith(
+        ("rmst_", "time_lost_")
+    ):
+        return 0.0
+    return float(numbers.rstrip(")").partition(",")[0])
+
+
+def _paired_lines(run: Run, paired: pd.DataFrame) -> list[str]:
+    """Differences of power to the design that this one is paired with."""
+    lines = [f"Power less that of {run.paired_with}, %, with its paired Monte Carlo error:"]
+    for row in paired[paired["versus"] == "design"].itertuples(index=False):
+        arm = run.labels[row.arm]
+        lines.append(
+            f"  {row.cut}, {arm}, {short_name(row.endpoint)}, {row.method}: "
+            f"{100 * row.difference:+.2f} ({100 * row.mc_error:.2f})"
+        )
+    return lines
+
+
 def _cut_line(cut: str, plan: TrialPlan, measures: Measures) -> str:
     """When a cut was, and how much was known then."""
 
@@ -249,9 +309,11 @@ def _cut_line(cut: str, plan: TrialPlan, measures: Measures) -> str:
     events = ", ".join(
         f"{of('events', name):.1f} {short_name(name)} events" for name in plan.endpoints
     )
+    looked = (cut, "", "", "", "screened")
+    screened = f" of {measures[looked][0]:.1f} screened" if looked in measures else ""
     return (
         f"{cut}: month {of('date'):.1f} (80 % of trials {of('date_quantile_10'):.1f} to "
-        f"{of('date_quantile_90'):.1f}), {of('enrolled'):.1f} patients, {events}, "
+        f"{of('date_quantile_90'):.1f}), {of('enrolled'):.1f} patients{screened}, {events}, "
         f"target reached in {100 * of('target_reached'):.1f} %"
     )
 
@@ -266,9 +328,11 @@ def _cells(measures: Measures, key: tuple[str, str, str, str]) -> str:
         return f"{f'{estimate:{digits}} ({error:{digits[-3:]}})':>{width}}"
 
     true, _ = measures.get((*key, "estimand"), ("", ""))
+    missing = measures[(*key, "not_estimable")][0]
     return (
         cell("power", 100.0, ".2f", 15)
         + (f"{true:13.4f}" if true != "" else " " * 13)
         + cell("bias", 1.0, "+.4f", 20)
         + cell("coverage", 100.0, ".2f", 15)
+        + (f"  {100 * missing:.1f} % not estimable" if missing > 0.0 else "")
     )

@@ -244,6 +244,11 @@ def test_bad_data_are_refused_in_one_line(tmp_path, change, message):
             [*COLUMNS, "--figure", "km.docx"],
             "--figure: 'km.docx' must end in .png, .svg or .pdf, which chooses the format.",
         ),
+        ([*COLUMNS, "--json", "."], "--json: '.' is a folder; give the name of a file in it."),
+        (
+            [*COLUMNS, "--json", "./trial.csv"],
+            "--json: './trial.csv' holds the data; give another name.",
+        ),
         (
             [*COLUMNS, "--figure", "km.png", "--no-figure"],
             "--figure: leave it out, or --no-figure.",
