@@ -61,6 +61,9 @@ def main() -> None:
             _complain(f"cannot read '{argument}': write path=value, such as cohort.n_patients=5000")
     # A scheduler's request to end leaves no half file either.
     signal.signal(signal.SIGTERM, _leave)
+        if argument in ("trial=null", "scenario=null"):
+            name = argument.partition("=")[0]
+            _complain(f"{argument}: leave {name} out instead; without one there is none")
     register_schema()
     # Hydra would otherwise print a traceback of its own and leave with status 1.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
