@@ -59,11 +59,11 @@ def main() -> None:
     for argument in sys.argv[1:]:
         if argument.startswith("="):
             _complain(f"cannot read '{argument}': write path=value, such as cohort.n_patients=5000")
-    # A scheduler's request to end leaves no half file either.
-    signal.signal(signal.SIGTERM, _leave)
         if argument in ("trial=null", "scenario=null"):
             name = argument.partition("=")[0]
             _complain(f"{argument}: leave {name} out instead; without one there is none")
+    # A scheduler's request to end leaves no half file either.
+    signal.signal(signal.SIGTERM, _leave)
     register_schema()
     # Hydra would otherwise print a traceback of its own and leave with status 1.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

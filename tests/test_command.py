@@ -284,6 +284,7 @@ BAD = {
     "+agents.anti_ctla4.durabilty=0.9": "agents.anti_ctla4: no setting named 'durabilty'. Did you mean 'durability'?",
     "+foo=1": "configuration: no setting named 'foo'.",
     "=3": "cannot read '=3': write path=value",
+    "trial=null": "trial=null: leave trial out instead; without one there is none",
     "analysis.endpoints=[]": "analysis.endpoints must name at least one of pfs, os,",
     "analysis.table_every=1e-9": "analysis.table_every must be at least 0.25 months, got 1e-09",
     "precision=0.01": "precision must not be given without a trial: choose one, trial=...",
