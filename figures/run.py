@@ -448,7 +448,7 @@ def _paired_page(about: About, table: pd.DataFrame, whole: pd.DataFrame) -> Figu
             ]
         ]
     )
-    width = PAGE - 2.0 * MARGIN - room - 0.5
+    width = PAGE - 2.0 * MARGIN - room - 0.65
     titles = wrap(title, width, 10.0, "bold")
     head = 0.1 + 0.17 * len(titles)
     page = Page(

@@ -1,7 +1,7 @@
 """Size of every comparison where arms do not differ: ``python tests/verification/size.py``.
 
-Writes ``docs/validation/size.md``: the share of 100,000 trials that reject at one-sided 0.025, in a
-trial with exact times and in one of the whole model, with scans, ties, strata and rates. A size is
+Writes ``docs/validation/size.md``: the share of 100,000 trials that reject at one-sided 0.025, in
+trials with exact times and of the whole model, with scans, ties, strata and rates. A size is
 nominal where it lies within 3.5 Monte Carlo errors; the others are listed in ``FINITE`` with the
 reason, and must still lie within the range given there, or the script leaves with status 1.
 Takes some minutes on two cores. An argument is the number of replicates.
@@ -33,6 +33,14 @@ STRATIFIED = (
     "stratified_logrank", "stratified_fleming_harrington(0,0.5)", "stratified_cox",
 )  # fmt: skip
 
+WHOLE = [
+    "trial=first_line_phase3", "strategy=[anti_pd1,anti_pd1_cd73]",
+    "trial.arms=[anti_pd1,anti_pd1_cd73]", "trial.n_patients=400",
+    "agents.anti_cd73.reversal.adenosine_suppression=0.0",
+    "agents.anti_cd73.hazard_ratio.adenosine_suppression=1.0",
+    "~trial.cuts.interim", "trial.cuts.final.endpoint=pfs", "trial.cuts.final.events=280",
+]  # fmt: skip
+
 DESIGNS = {
     "exact times, 500 patients, 350 events": (
         METHODS,
@@ -48,19 +56,25 @@ DESIGNS = {
     "whole model, 400 patients in three strata, 280 PFS events": (
         METHODS + STRATIFIED,
         [
-            "trial=first_line_phase3", "strategy=[anti_pd1,anti_pd1_cd73]",
-            "trial.arms=[anti_pd1,anti_pd1_cd73]", "trial.n_patients=400",
-            "agents.anti_cd73.reversal.adenosine_suppression=0.0",
-            "agents.anti_cd73.hazard_ratio.adenosine_suppression=1.0",
-            "~trial.cuts.interim", "trial.cuts.final.endpoint=pfs", "trial.cuts.final.events=280",
+            *WHOLE,
             "trial.endpoints=[pfs,os,orr,durable_clinical_benefit,acquired_resistance,pfs2]",
+        ],
+    ),
+    "the same, allocated without strata": (
+        ("logrank", "fleming_harrington(0,0.5)", "modestly_weighted(6)", "cox"),
+        [
+            *WHOLE, "trial.stratified=false",
+            "trial.endpoints=[pfs,orr,durable_clinical_benefit]",
         ],
     ),
 }  # fmt: skip
 
 
 SMALL, STRATA = "exact times, 120", "whole model"
-BALANCED = "allocation within strata makes arms more alike than a test without strata assumes"
+BALANCED = (
+    "allocation within strata makes arms more alike than a test without strata assumes; see the "
+    "design without"
+)
 GREENWOOD = "Greenwood's variance is too small in a small sample or where few are at risk"
 DENSITY = (
     "not a test that holds its level: the density is read off the curve, which scans make uneven, "
