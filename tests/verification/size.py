@@ -82,6 +82,10 @@ DENSITY = (
 )
 WEIGHED = "with 84 events, a few late ones carry much of the weight"
 FEW = "few events; the log scale of a ratio"
+JUDGED = (
+    "the cut comes after a fixed number of progressions and before all can be judged, who is judged "
+    "hanging on the outcome; nominal where the cut is at month 60"
+)
 
 FINITE = (
     (SMALL, "fleming_harrington", 0.0250, 0.0290, WEIGHED),
@@ -95,6 +99,7 @@ FINITE = (
     (STRATA, "maxcombo", 0.0215, 0.0250, BALANCED),
     (STRATA, "early_zero", 0.0215, 0.0250, BALANCED),
     (STRATA, "response_rate_difference", 0.0180, 0.0250, BALANCED),
+    ("the same", "response_rate_difference", 0.0215, 0.0250, JUDGED),
     (STRATA, "time_lost_ratio", 0.0205, 0.0250, FEW),
     (STRATA, "rmst_difference", 0.0250, 0.0290, GREENWOOD),
     (STRATA, "milestone_difference(12)", 0.0250, 0.0300, GREENWOOD),
