@@ -502,17 +502,14 @@ def first_progression(
     if calendar.continuous:
         certain = np.ones(detection.shape, dtype=bool)
         return detection, ~certain, certain
+    first = recorded_progression(
+        calendar, assessment, draws, depth, progression, detection, symptomatic,
+        lambda: last_seen, immune,
+    )  # fmt: skip
     confirmed = _confirmed(calendar, assessment, detection, symptomatic, last_seen)
-    if assessment.criteria == "irecist":
-        return np.where(confirmed, detection, np.inf), symptomatic, confirmed
-    false, first_scan = _pseudoprogression(
-        calendar, assessment, draws, depth, progression, detection, immune
-    )
-    first = detection.copy()
-    rapid = symptomatic.copy()
-    first[false] = first_scan
-    rapid[false] = confirmed[false] = False
-    return first, rapid, confirmed
+    # What is recorded before the tumour is detected is no progression, and nothing confirms it.
+    true = first == detection
+    return first, symptomatic & true, confirmed & true
 
 
 def recorded_progression(

@@ -285,8 +285,6 @@ class Enrolled:
     patients: Patients
     entry: FloatArray
     """Months since the start of accrual, (M,)."""
-    screened: NDArray[np.intp]
-    """Patients screened until the last one entered, (R,)."""
     index: NDArray[np.intp] | None
     """Where they stand among the screened; None where all who are screened enter."""
 
@@ -307,7 +305,7 @@ def enrol(scenario: Scenario, design: TrialDesign, seed: int, block: int) -> Enr
         streams = Streams(seed, block, BLOCK, n)
         entry = design.accrual.entries(streams).reshape(-1)
         patients = draw_ranked_patients(scenario, streams)
-        return Enrolled(patients, entry, np.full(BLOCK, n, dtype=np.intp), None)
+        return Enrolled(patients, entry, None)
     screened = 2 * n
     while True:
         streams = Streams(seed, block, BLOCK, screened)
@@ -321,13 +319,12 @@ def enrol(scenario: Scenario, design: TrialDesign, seed: int, block: int) -> Enr
     row, replicate = np.nonzero(admitted & (place <= n))
     index = np.empty((n, BLOCK), dtype=np.intp)
     index[place[row, replicate] - 1, replicate] = row * BLOCK + replicate
-    last = index[-1] // BLOCK + 1
     flat = index.reshape(-1)
     if design.accrual.of_screened:
         entry = design.accrual.entries(streams).reshape(-1)[flat]
     else:
         entry = design.accrual.entries(Streams(seed, block, BLOCK, n)).reshape(-1)
-    return Enrolled(patients.settle(flat), entry, last, flat)
+    return Enrolled(patients.settle(flat), entry, flat)
 
 
 def eligible_share(scenario: Scenario, design: TrialDesign, seed: int) -> float:

@@ -286,8 +286,8 @@ def test_only_patients_of_the_chosen_strata_enter(whole):
     share = population.stratum_prevalence[allowed].sum()
     # The n-th success of a series of trials has mean n / p and variance n (1 - p) / p**2.
     error = np.sqrt(200 * (1 - share)) / share / np.sqrt(BLOCK)
-    assert abs(found.screened.mean() - 200 / share) < 4.9 * error
-    assert abs(found.screened.mean() - 210 / share) > 4.9 * error
+    assert abs(found.screening[:, -1].mean() - 200 / share) < 4.9 * error
+    assert abs(found.screening[:, -1].mean() - 210 / share) > 4.9 * error
 
 
 @pytest.mark.parametrize(("sensitivity", "specificity"), [(1.0, 1.0), (0.8, 0.9)])
@@ -319,12 +319,12 @@ def test_a_negative_test_keeps_the_mechanism_out(whole):
 def test_those_who_enter_are_the_first_eligible_of_the_screened(whole):
     rule = Eligibility(strata=("tps_high",), negative=("stk11_keap1_loss",), specificity=0.9)
     found = enrolled(whole, rule, n=60)
-    most = int(found.screened.max())
+    most = int(found.screening[:, -1].max())
     patients = draw_ranked_patients(whole, Streams(5, 0, BLOCK, most))
     admitted = rule.admits(patients, whole).reshape(most, BLOCK)
     for r in range(BLOCK):
         rows = np.flatnonzero(admitted[:, r])[:60]
-        assert found.screened[r] == rows[-1] + 1
+        assert found.screening[:, -1][r] == rows[-1] + 1
         assert np.array_equal(found.index.reshape(60, BLOCK)[:, r], rows * BLOCK + r)
     assert np.array_equal(draw_of(found.patients), draw_of(patients)[found.index])
 
@@ -371,7 +371,7 @@ def test_those_who_enter_have_the_outcome_they_would_have_without_the_test(whole
     plan = design(*STRATEGIES, n=40, block=6, eligibility=rule)
     chosen = enrol(whole, plan, 5, 0)
     options = {"seed": 5, "block": 0, "endpoints": ("pfs", "os", "orr"), "horizon": 200.0}
-    screened = design(*STRATEGIES, n=int(chosen.screened.max()), block=6)
+    screened = design(*STRATEGIES, n=int(chosen.screening[:, -1].max()), block=6)
     for a in range(3):
         few = simulate_block(whole, plan, everyone=a, **options)
         many = simulate_block(whole, screened, everyone=a, **options)
