@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.shared import BLUE, DARK_GREY
+from figures.shared import draw_dots, draw_mark
 
 __all__ = ["NOTE", "PANELS", "accuracy_rows", "draw_accuracy"]
 
@@ -56,13 +56,9 @@ def draw_accuracy(ax: Axes, rows: pd.DataFrame, measure: str, limits: Sequence[f
         The one given.
     """
     name, wanted = PANELS[measure]
-    ax.axvline(wanted, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
-    ax.errorbar(
-        rows["estimate"], range(len(rows)), xerr=1.96 * rows["mc_error"], fmt="o", color=BLUE,
-        markersize=4, elinewidth=1.2, capsize=2.0,
-    )  # fmt: skip
+    draw_mark(ax, wanted)
+    draw_dots(ax, rows["estimate"], rows["mc_error"])
     ax.set_yticks([])
-    ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(*limits)
     ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel(name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.shared import BLUE, DARK_GREY, method_words
+from figures.shared import draw_dots, draw_mark, method_words, name_rows
 from sim.endpoint.endpoint import short_name
 
 __all__ = ["NOTE", "comparison_names", "draw_power", "power_rows"]
@@ -57,20 +57,9 @@ def draw_power(
     matplotlib.axes.Axes
         The one given.
     """
-    place = list(range(len(rows)))
-    ax.axvline(alpha, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
-    ax.errorbar(
-        rows["estimate"], place, xerr=1.96 * rows["mc_error"], fmt="o", color=BLUE, markersize=4,
-        elinewidth=1.2, capsize=2.0,
-    )  # fmt: skip
-    for y, row in zip(place, rows.itertuples(index=False), strict=True):
-        ax.text(
-            1.02, y, f"{100.0 * row.estimate:.1f} %", va="center_baseline",
-            transform=ax.get_yaxis_transform(),
-        )  # fmt: skip
-    ax.set_yticks(place, names)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
+    draw_mark(ax, alpha)
+    draw_dots(ax, rows["estimate"], rows["mc_error"])
+    name_rows(ax, names, [f"{100.0 * power:.1f} %" for power in rows["estimate"]])
     ax.set_xlim(0.0, 1.0)
     ax.set_xlabel("Power")
     ax.set_title(title, loc="left", weight="bold")

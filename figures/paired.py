@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.shared import BLUE, DARK_GREY, LIGHT_GREY, method_words
+from figures.shared import LIGHT_GREY, draw_dots, draw_mark, method_words, name_rows
 from sim.endpoint.endpoint import short_name
 
 __all__ = ["NOTE", "against_the_first", "draw_paired", "row_name"]
@@ -71,24 +71,14 @@ def draw_paired(
     matplotlib.axes.Axes
         The one given.
     """
-    place = list(range(len(rows)))
-    ax.axvline(0.0, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
+    draw_mark(ax, 0.0)
     ax.errorbar(
-        rows["difference"], place, xerr=1.96 * rows["mc_error_unpaired"], fmt="none",
+        rows["difference"], range(len(rows)), xerr=1.96 * rows["mc_error_unpaired"], fmt="none",
         ecolor=LIGHT_GREY, elinewidth=4.0,
     )  # fmt: skip
-    ax.errorbar(
-        rows["difference"], place, xerr=1.96 * rows["mc_error"], fmt="o", color=BLUE,
-        markersize=4, elinewidth=1.2, capsize=2.0,
-    )  # fmt: skip
-    for y, difference in zip(place, rows["difference"], strict=True):
-        ax.text(
-            1.02, y, f"{100.0 * difference:+.1f} %".replace("-", "\u2212"), va="center_baseline",
-            transform=ax.get_yaxis_transform(),
-        )  # fmt: skip
-    ax.set_yticks(place, names)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
+    draw_dots(ax, rows["difference"], rows["mc_error"])
+    told = [f"{100.0 * value:+.1f} %".replace("-", "\u2212") for value in rows["difference"]]
+    name_rows(ax, names, told)
     ax.set_xlim(*limits)
     ax.locator_params(axis="x", nbins=7)
     return ax

@@ -26,8 +26,9 @@ from sim.errors import ResistimeError
 from sim.storage import write_whole
 
 __all__ = [
-    "About", "ResultFileError", "Strategy", "draw_areas", "draw_stack", "method_words",
-    "months_axis", "read_about", "read_table", "save", "share_axis", "text_width", "wrap",
+    "About", "ResultFileError", "Strategy", "draw_areas", "draw_dots", "draw_mark", "draw_stack",
+    "method_words", "months_axis", "name_rows", "read_about", "read_table", "save", "share_axis",
+    "text_width", "wrap",
 ]  # fmt: skip
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -356,6 +357,28 @@ def share_axis(ax: Axes) -> None:
     """Set a vertical axis from 0 to 1."""
     ax.set_ylim(0.0, 1.0)
     ax.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+
+
+def draw_mark(ax: Axes, value: float) -> None:
+    """A dashed line at a value of the horizontal axis with which dots are compared."""
+    ax.axvline(value, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
+
+
+def draw_dots(ax: Axes, values: pd.Series, errors: pd.Series) -> None:
+    """Dots from the top down, one a row, each within 1.96 Monte Carlo errors."""
+    ax.errorbar(
+        values, range(len(values)), xerr=1.96 * errors, fmt="o", color=BLUE, markersize=4,
+        elinewidth=1.2, capsize=2.0,
+    )  # fmt: skip
+    ax.set_ylim(len(values) - 0.5, -0.5)
+
+
+def name_rows(ax: Axes, names: Sequence[str], told: Sequence[str]) -> None:
+    """Names left of the rows and what is told of each right of them."""
+    for y, text in enumerate(told):
+        ax.text(1.02, y, text, va="center_baseline", transform=ax.get_yaxis_transform())
+    ax.set_yticks(range(len(names)), names)
+    ax.tick_params(axis="y", length=0)
 
 
 METHODS = {
