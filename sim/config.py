@@ -57,12 +57,20 @@ from sim.schema import (
 )
 from sim.trial import Accrual, Arm, Eligibility, TrialDesign, usual_block_size
 
-__all__ = ["CLAIM_GROUPS", "Claim", "Run", "claims_of", "read_run"]
+__all__ = [
+    "CLAIM_GROUPS", "Claim", "Run", "check_change", "check_run", "claims_of", "read_config",
+    "read_run",
+]  # fmt: skip
 
 CLAIM_GROUPS = (
     "population", "agents", "strategies", "course", "assessment", "coupling", "definitions",
 )  # fmt: skip
 """Groups whose files make claims about nature and carry `sources`."""
+
+_SCENARIO_PARTS = (
+    "population", "agents", "strategies", "course", "assessment", "coupling", "backbone",
+)  # fmt: skip
+"""Fields of the configuration of which a scenario is made."""
 
 Built = TypeVar("Built")
 
@@ -131,6 +139,17 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
         For the first thing that is wrong: one line with the full path of the
         entry, its value and what is allowed.
     """
+    return check_run(read_config(config), overrides)
+
+
+def read_config(config: DictConfig) -> RunConfig:
+    """A composed configuration as plain dataclasses: right in its names and types, not yet checked.
+
+    Raises
+    ------
+    ScenarioError
+        For a setting that is missing or that does not exist.
+    """
     try:
         whole = OmegaConf.to_object(config)
     except MissingMandatoryValue as error:
@@ -142,8 +161,66 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
     _check_keys("", OmegaConf.to_container(config), RunConfig)
     if not isinstance(whole, RunConfig):
         raise ScenarioError("the configuration was not composed against the schema of a run")
+    return whole
+
+
+def check_run(whole: RunConfig, overrides: Iterable[str] = ()) -> Run:
+    """Check every number and name of a configuration, and build what is simulated.
+
+    Parameters
+    ----------
+    whole : RunConfig
+        From `read_config`.
+    overrides : iterable of str
+        As for `read_run`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ScenarioError
+        As `read_run`.
+    """
     _check_ranges("", whole)
     scenario = _scenario(whole)
+    return _run(whole, scenario, _claims_in_use(whole, overrides))
+
+
+def check_change(whole: RunConfig, base: RunConfig, run: Run) -> Run:
+    """As `check_run`, where most of a configuration is that of one that has been checked.
+
+    Parameters
+    ----------
+    whole : RunConfig
+        What is to be checked: parts that are the same objects as in `base` are
+        not looked at again.
+    base : RunConfig
+        Has been checked.
+    run : Run
+        What `check_run` made of it. Its claims are taken over as they are.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ScenarioError
+        As `read_run`.
+    """
+    changed = {
+        item.name
+        for item in fields(whole)
+        if getattr(whole, item.name) is not getattr(base, item.name)
+    }
+    _check_ranges("", whole, changed)
+    scenario = run.scenario if changed.isdisjoint(_SCENARIO_PARTS) else _scenario(whole)
+    return _run(whole, scenario, run.claims)
+
+
+def _run(whole: RunConfig, scenario: Scenario, claims: tuple[Claim, ...]) -> Run:
     _check_analysis(whole)
     _check_replicates(whole)
     return Run(
@@ -157,7 +234,7 @@ def read_run(config: DictConfig, overrides: Iterable[str] = ()) -> Run:
         targets=tuple(whole.targets),
         reference=whole.reference,
         labels=_labels(whole),
-        claims=_claims_in_use(whole, overrides),
+        claims=claims,
         n_replicates=whole.n_replicates,
         n_workers=whole.n_workers,
         precision=whole.precision,
@@ -178,9 +255,14 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def _check_ranges(path: str, node: Any) -> None:
-    """Walk dataclasses, mappings and lists; raise for the first number out of its range."""
+def _check_ranges(path: str, node: Any, only: Collection[str] | None = None) -> None:
+    """Walk dataclasses, mappings and lists; raise for the first number out of its range.
+
+    Of the node itself, `only` the fields of these names are looked at, where any are given.
+    """
     for item in fields(node):
+        if only is not None and item.name not in only:
+            continue
         value = getattr(node, item.name)
         place = f"{path}.{item.name}" if path else item.name
         rule = item.metadata.get("rule")

@@ -22,7 +22,7 @@ COMMANDS = {
     "trial_command.py",
     "__main__.py",
 }
-GATE = {"config.py", "schema.py"}
+GATE = {"config.py", "override.py", "schema.py"}
 
 
 def modules(folder: str) -> list[Path]:
