@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,10 @@ from analysis.replicates import (
 )
 from sim.assessment import TICK
 
-__all__ = ["Accuracy", "Tally", "Truth", "estimate_table", "operating_table", "summarise"]
+__all__ = [
+    "Accuracy", "Tally", "Truth", "accuracy_of", "estimate_table", "operating_rows",
+    "operating_table", "summarise",
+]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 Row = tuple[str, float, float]
@@ -315,16 +319,16 @@ def operating_table(tally: Tally, accuracy: Accuracy | None = None) -> pd.DataFr
     The error of the true value is part of the Monte Carlo error of bias, mean
     squared error and coverage.
     """
+    return pd.DataFrame(operating_rows(tally, accuracy), columns=list(COLUMNS))
+
+
+def operating_rows(tally: Tally, accuracy: Accuracy | None = None) -> list[tuple[Any, ...]]:
+    """Rows of `operating_table` as they are, cut after cut: what belongs to none comes first."""
     n = tally.n_replicates
-    rows: list[tuple[object, ...]] = [
-        (cut, "", endpoint, "", *row, n) for cut, endpoint, row in tally.cut_rows()
-    ]
+    rows = [(cut, "", endpoint, "", *row, n) for cut, endpoint, row in tally.cut_rows()]
     rows += [(*key, *row, n) for key, row in tally.method_rows(accuracy)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = {name: i for i, name in enumerate(dict.fromkeys(table["cut"]))}
-    return table.sort_values(
-        "cut", key=lambda cut: cut.map(order), kind="stable", ignore_index=True
-    )
+    order = {name: i for i, name in enumerate(dict.fromkeys(row[0] for row in rows))}
+    return sorted(rows, key=lambda row: order[row[0]])
 
 
 def estimate_table(accuracy: Accuracy) -> pd.DataFrame:

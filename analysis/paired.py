@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 
 from analysis.replicates import CutResults, Key, MethodResults, read_runs
 
-__all__ = ["CoRejections", "Rejections", "paired_power", "paired_table", "read_rejections"]
+__all__ = [
+    "COLUMNS", "CoRejections", "Rejections", "paired_power", "paired_rows", "paired_table",
+    "read_rejections",
+]  # fmt: skip
 
 BoolArray = NDArray[np.bool_]
 Packed = NDArray[np.uint8]
@@ -149,14 +153,18 @@ def paired_table(together: CoRejections) -> pd.DataFrame:
         different ones, the share of replicates in which the two disagree, and
         the number of replicates.
     """
-    rows = [
+    return pd.DataFrame(paired_rows(together), columns=list(COLUMNS))
+
+
+def paired_rows(together: CoRejections) -> list[tuple[Any, ...]]:
+    """Rows of `paired_table` as they are."""
+    return [
         (
             facet, *key, other, pair.difference, pair.error, pair.error_unpaired, pair.disagree,
             pair.n,
         )
         for facet, key, other, pair in together.pairs()
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def paired_power(one: MethodResults, other: MethodResults, alpha: float) -> tuple[float, float]:

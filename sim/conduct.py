@@ -41,7 +41,10 @@ if TYPE_CHECKING:
     from analysis.comparison.result import Comparison
     from analysis.replicates import CutResults
 
-__all__ = ["Chunk", "Conducted", "Precision", "check_plan", "conduct_chunks", "conduct_trials"]
+__all__ = [
+    "Chunk", "Columns", "Conducted", "Precision", "by_cut", "check_plan", "conduct_blocks",
+    "conduct_chunks", "conduct_trials", "start_worker", "whole_blocks",
+]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
 Columns = dict[tuple[str, ...], FloatArray]
@@ -106,10 +109,11 @@ class Precision:
         needed = worst / (made * self.error) ** 2
         if needed <= made or made >= self.at_most:
             return made
-        return min(_whole_blocks(ceil(needed)), self.at_most)
+        return min(whole_blocks(ceil(needed)), self.at_most)
 
 
-def _whole_blocks(n: int) -> int:
+def whole_blocks(n: int) -> int:
+    """The number of replicates in as many whole blocks as hold `n`."""
     return BLOCK * -(-n // BLOCK)
 
 
@@ -138,7 +142,7 @@ def conduct_trials(plan: TrialPlan, n_replicates: int, n_workers: int = 1) -> Co
     parts = list(_conduct(plan, n_replicates, n_workers, None, _silent))
     columns = {key: np.concatenate([part[0][key] for part in parts]) for key in parts[0][0]}
     return Conducted(
-        _by_cut(plan, columns), sum(part[1] for part in parts), sum(part[2] for part in parts)
+        by_cut(plan, columns), sum(part[1] for part in parts), sum(part[2] for part in parts)
     )
 
 
@@ -185,10 +189,10 @@ def conduct_chunks(
         while count >= CHUNK:
             whole = _joined(held)
             held, count = [{key: x[CHUNK:] for key, x in whole.items()}], count - CHUNK
-            yield Chunk(first, _by_cut(plan, {k: x[:CHUNK] for k, x in whole.items()}), *seconds)
+            yield Chunk(first, by_cut(plan, {k: x[:CHUNK] for k, x in whole.items()}), *seconds)
             first, seconds = first + CHUNK, [0.0, 0.0]
     if count:
-        yield Chunk(first, _by_cut(plan, _joined(held)), *seconds)
+        yield Chunk(first, by_cut(plan, _joined(held)), *seconds)
 
 
 def _joined(held: Sequence[Columns]) -> Columns:
@@ -218,7 +222,7 @@ def _conduct(
     rejected: dict[tuple[str, ...], int] = {}
     made, wanted = 0, n_replicates
     if precision is not None:
-        wanted = min(_whole_blocks(n_replicates), precision.at_most)
+        wanted = min(whole_blocks(n_replicates), precision.at_most)
     with _workers(plan, n_workers) as conduct:
         while made < wanted:
             for columns, *seconds in conduct(range(made // BLOCK, -(-wanted // BLOCK))):
@@ -268,7 +272,7 @@ def _workers(plan: TrialPlan, n_workers: int) -> Iterator[Conduct]:
     if n_workers == 1:
         yield lambda blocks: _serial(plan, blocks)
         return
-    pool = ProcessPoolExecutor(n_workers, initializer=_start_worker)
+    pool = ProcessPoolExecutor(n_workers, initializer=start_worker)
     pickled = pickle.dumps(plan)
     try:
         yield lambda blocks: _parallel(pool, n_workers, pickled, blocks)
@@ -324,7 +328,7 @@ class _Tasks:
         self.size = int(min(max(TASK_SECONDS / max(pace, 1e-9), 1.0), MOST_BLOCKS))
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """Leave interrupts to the main process, and do not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -428,7 +432,8 @@ def _compare(
         yield method, named(evidence)
 
 
-def _by_cut(plan: TrialPlan, columns: Columns) -> dict[str, CutResults]:
+def by_cut(plan: TrialPlan, columns: Columns) -> dict[str, CutResults]:
+    """Numbers of the replicates as results by the name of the cut."""
     from analysis.replicates import CutResults, MethodResults
 
     parts = [item.name for item in fields(MethodResults)]
