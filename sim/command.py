@@ -2,7 +2,8 @@
 
 Composes the configuration, hands it through the gate, simulates, and has
 `analysis` and `figures` write what a run leaves behind. What goes wrong through
-the user's doing ends as one line and status 2.
+the user's doing ends as one line and status 2. A configuration that holds a
+sweep goes to `sim.sweep_command`, as do the jobs of Hydra's own sweeps.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sim.cohort import Cohort, simulate_cohort
 from sim.complaint import explain, explain_yaml
-from sim.config import Run, read_run
+from sim.config import Run, check_run, read_config
 from sim.errors import ResistimeError
 from sim.output import (
     draw_figures,
@@ -39,6 +42,8 @@ from sim.output import (
 from sim.provenance import claim_counts
 from sim.schema import RunConfig
 from sim.storage import write_json, write_text
+from sim.sweep.grid import folder_name
+from sim.sweep_command import execute_job, execute_sweep, finish_jobs, is_sweep
 from sim.trial_command import check_trial, execute_trial
 
 if TYPE_CHECKING:
@@ -88,8 +93,32 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def register_schema() -> None:
-    """Make the schema known to Hydra under the name that ``run.yaml`` starts from."""
-    ConfigStore.instance().store("schema", RunConfig)
+    """Make known to Hydra what ``run.yaml`` names: the schema, and what follows a sweep."""
+    store = ConfigStore.instance()
+    store.store("schema", RunConfig)
+    own = {"sweep": {"_target_": f"{__name__}.AfterJobs"}}
+    store.store("resistime", own, group="hydra/callbacks")
+    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
+
+
+def _sweep_folder(sweep: DictConfig, otherwise: str) -> str:
+    """Where the results of a sweep go, so that the same command goes on with them."""
+    plain = OmegaConf.to_container(sweep)
+    assert isinstance(plain, dict)
+    return folder_name({str(key): value for key, value in plain.items()}) or otherwise
+
+
+class AfterJobs(Callback):
+    """Puts together what the jobs of one of Hydra's sweeps have made."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Collect, and leave with a status if cells have failed."""
+        try:
+            status = finish_jobs(Path(config.hydra.sweep.dir))
+        except ResistimeError as error:
+            _complain(str(error))
+        if status:
+            sys.exit(status)
 
 
 def _unwritable(error: OSError) -> str:
@@ -107,20 +136,37 @@ def _hydra_main(config: DictConfig) -> None:
     context = HydraConfig.get()
     overrides = list(context.overrides.task)
     place = Path(context.runtime.output_dir)
-    scenario = context.runtime.choices.get("scenario") or ""
-    plain = OmegaConf.to_container(config, resolve=True)
     try:
-        run = read_run(config, overrides)
-        if run.trial is not None:
-            check_trial(run, run.trial)
+        whole = read_config(config)
         _keep_configuration(place, config, overrides)
-        execute(run, place, plain, overrides, str(scenario))
+        if is_sweep(whole):
+            # The shards of a sweep share a folder; otherwise each job has its own.
+            alone = whole.n_shards == 1
+            folder = place if alone else Path(context.sweep.dir)
+            plain = OmegaConf.to_container(config, resolve=True)
+            status = execute_sweep(whole, overrides, folder, plain, alone=alone)
+            if status and context.mode == RunMode.RUN:
+                sys.exit(status)
+        elif context.mode == RunMode.MULTIRUN:
+            execute_job(whole, overrides, Path(context.sweep.dir), int(context.job.num))
+        else:
+            _execute_run(whole, config, overrides, place, context.runtime.choices.get("scenario"))
     except ResistimeError as error:
         _complain(str(error))
     except BrokenPipeError:
         raise
     except OSError as error:
         _complain(_unwritable(error))
+
+
+def _execute_run(
+    whole: RunConfig, config: DictConfig, overrides: list[str], place: Path, scenario: str | None
+) -> None:
+    plain = OmegaConf.to_container(config, resolve=True)
+    run = check_run(whole, overrides)
+    if run.trial is not None:
+        check_trial(run, run.trial)
+    execute(run, place, plain, overrides, scenario or "")
 
 
 def _keep_configuration(place: Path, config: DictConfig, overrides: list[str]) -> None:

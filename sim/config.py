@@ -236,7 +236,7 @@ def _run(whole: RunConfig, scenario: Scenario, claims: tuple[Claim, ...]) -> Run
         labels=_labels(whole),
         claims=claims,
         n_replicates=whole.n_replicates,
-        n_workers=whole.n_workers,
+        n_workers=whole.n_workers or 1,
         precision=whole.precision,
         max_replicates=whole.max_replicates,
         paired_with=whole.paired_with,

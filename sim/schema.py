@@ -413,13 +413,56 @@ class TrialConfig:
 
 
 @dataclass
+class SweepFigureConfig:
+    """A figure that a sweep draws of its tables."""
+
+    kind: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+    """As on the command line of ``resistime-figures``, without the dashes."""
+
+
+@dataclass
+class SweepConfig:
+    """Cells that differ in some values: parts that are given together multiply."""
+
+    name: str = ""
+    question: str = ""
+    notice: str = ""
+    """What to see in its figures."""
+    grid: dict[str, Any] = field(default_factory=dict)
+    """Values by path: every combination."""
+    zip: dict[str, Any] = field(default_factory=dict)
+    """Values by path, taken in step."""
+    each: dict[str, Any] = field(default_factory=dict)
+    """Values by path: one change at a time, after a cell without any."""
+    cells: list[Any] = field(default_factory=list)
+    """Mappings of path to value, a cell each."""
+    csv: str = ""
+    """A file with a path above each column and a cell in each row."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Words for paths, and for values as ``path=value``."""
+    figures: list[SweepFigureConfig] = field(default_factory=list)
+    """Drawn at the end; empty draws what fits."""
+    cohort: bool = False
+    """Whether a cohort is simulated too where there is a trial."""
+    true_values: bool = False
+    """Whether bias and coverage are found: a cohort of `estimand_patients` for each cell."""
+
+
+@dataclass
 class RunConfig:
     """The whole configuration of a run."""
 
     description: str = ""
     seed: int = not_negative(1)
     n_replicates: int = positive(1000)
-    n_workers: int = positive(1)
+    n_workers: int | None = positive(None)
+    """Processes; if not given, one for a run and as many as there are cores for a sweep."""
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    shard: int = not_negative(0)
+    """Which of the parts of a sweep a job makes."""
+    n_shards: int = positive(1)
+    """Parts into which a sweep is split."""
     precision: float | None = positive(None)
     """Monte Carlo error that no power may exceed; replicates are added until then."""
     max_replicates: int = positive(1_000_000)

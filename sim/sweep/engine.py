@@ -1,0 +1,260 @@
+"""Runs cells: one after the other, or in several processes of this machine.
+
+What a cell is made of and where it is kept is settled before; here it is made,
+its failure recorded, and every outcome reported as it comes. The order in
+which cells are made changes nothing in what is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import pickle
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sim.conduct import start_worker
+from sim.errors import OutputError, ResistimeError
+from sim.sweep.cell import Asked, Base, content_key, is_finished, make_cell
+from sim.sweep.store import DamagedCellError, Store
+
+__all__ = ["Outcome", "Todo", "Work", "cell_key", "make_cells", "run_cells", "run_here"]
+
+BATCH_SECONDS = 0.25
+"""Work that is sent to a process at once, about."""
+
+MOST_CELLS = 200
+"""Cells sent at once, at most."""
+
+WAITING = 2
+"""Batches under way for each process."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What cells have in common."""
+
+    place: Path
+    """Folder of the sweep."""
+
+    base: Base
+    asked: Asked
+
+    def pickled(self) -> bytes:
+        """To be sent with many cells and opened once."""
+        return pickle.dumps(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Todo:
+    """A cell that is to be there in the end."""
+
+    work: bytes
+    index: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a cell."""
+
+    index: int
+    state: str
+    """`done`, `kept` if it was there already, or `failed`."""
+
+    error: str = ""
+    damaged: str = ""
+    """What is wrong with the file that was found and made anew."""
+
+    n_replicates: int = 0
+    seconds: float = 0.0
+
+
+@lru_cache(maxsize=32)
+def _opened(work: bytes) -> Work:
+    """Common to many cells, opened once in each process."""
+    opened = pickle.loads(work)
+    assert isinstance(opened, Work)
+    return opened
+
+
+def make_cells(work: bytes, cells: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Outcome]:
+    """Make cells that have a base in common, each by its number and the values it replaces.
+
+    Raises
+    ------
+    OutputError
+        If results cannot be written; nothing else that goes wrong in a cell
+        stops the next.
+    """
+    opened = _opened(work)
+    store = Store(opened.place)
+    return [_make(opened, store, index, values) for index, values in cells]
+
+
+def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Outcome:
+    start = time.perf_counter()
+    key = cell_key(work.base, work.asked, values)
+    damaged = ""
+    try:
+        cell = work.base.cell(values)
+        try:
+            kept = store.read(key)
+        except DamagedCellError as error:
+            kept, damaged = None, str(error)
+        if kept is not None and is_finished(cell, work.asked, kept):
+            return Outcome(index, "kept", n_replicates=kept.n_replicates)
+        n = 0
+        for made in make_cell(cell, work.asked, kept):
+            store.write(key, made.to_bytes())
+            n = made.n_replicates
+        return Outcome(
+            index, "done", damaged=damaged, n_replicates=n, seconds=time.perf_counter() - start
+        )
+    except OutputError:
+        raise
+    except Exception as error:
+        # Whatever goes wrong in one cell is recorded and must not stop the others.
+        told = str(error)
+        if not isinstance(error, ResistimeError):
+            told = f"{type(error).__name__}: {told}"
+        store.write_failure(key, told, traceback.format_exc())
+        return Outcome(index, "failed", error=told, damaged=damaged)
+
+
+def cell_key(base: Base, asked: Asked, values: Mapping[str, Any]) -> str:
+    """Name of a cell in the store, also where its configuration cannot be."""
+    try:
+        return content_key(base.changed(values), asked, base)
+    except ResistimeError:
+        text = f"{content_key(base.whole, asked, base)} {values}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+# ---------------------------------------------------------------- where
+
+
+def run_here(todo: Iterator[Todo], report: Callable[[Outcome], None]) -> None:
+    """Make cells one after the other in this process."""
+    for cell in todo:
+        for outcome in make_cells(cell.work, [(cell.index, cell.values)]):
+            report(outcome)
+
+
+def run_cells(
+    todo: Iterator[Todo], n_cells: int, n_workers: int, report: Callable[[Outcome], None]
+) -> None:
+    """Make cells in several processes.
+
+    Parameters
+    ----------
+    todo : iterator of Todo
+        The cells, in the order in which they are begun.
+    n_cells : int
+        How many there are.
+    n_workers : int
+        Processes; with one, everything is done in this one.
+    report : callable
+        Told each outcome as it comes.
+
+    Raises
+    ------
+    OutputError
+        If results cannot be written.
+    """
+    n_workers = min(n_workers, n_cells)
+    if n_workers <= 1:
+        run_here(todo, report)
+        return
+    batches = _Batches(todo, n_cells, n_workers)
+    while not batches.empty:
+        suspects = _run_pool(batches, n_workers, report)
+        # A process died and took its pool along. Which cell it was shows when each has its own.
+        for cell in suspects:
+            _run_alone(cell, report)
+
+
+class _Batches:
+    """Cuts cells into batches of about `BATCH_SECONDS`, of one base each."""
+
+    def __init__(self, todo: Iterator[Todo], n_cells: int, n_workers: int) -> None:
+        self._todo = todo
+        self._next = next(todo, None)
+        self._left = n_cells
+        self._n_workers = n_workers
+        self._size = 1
+
+    @property
+    def empty(self) -> bool:
+        """Whether all cells have been taken."""
+        return self._next is None
+
+    def take(self) -> list[Todo]:
+        """The cells of the next batch; shares for all processes when few are left."""
+        share = max(-(-self._left // (2 * self._n_workers)), 1)
+        batch: list[Todo] = []
+        while self._next is not None and len(batch) < min(self._size, share):
+            if batch and self._next.work is not batch[0].work:
+                break
+            batch.append(self._next)
+            self._next = next(self._todo, None)
+        self._left -= len(batch)
+        return batch
+
+    def learn(self, outcomes: Sequence[Outcome]) -> None:
+        """Choose the size of batches by how long one took."""
+        pace = max(sum(outcome.seconds for outcome in outcomes) / len(outcomes), 1e-3)
+        self._size = int(min(max(BATCH_SECONDS / pace, 1.0), MOST_CELLS))
+
+
+def _run_pool(batches: _Batches, n_workers: int, report: Callable[[Outcome], None]) -> list[Todo]:
+    """Make batches in processes; if one of them dies, the cells that were under way."""
+    under_way: list[list[Todo]] = []
+    futures: dict[Future[list[Outcome]], list[Todo]] = {}
+    pool = ProcessPoolExecutor(n_workers, initializer=start_worker)
+    try:
+        while not batches.empty or under_way:
+            while not batches.empty and len(under_way) < WAITING * n_workers:
+                batch = batches.take()
+                under_way.append(batch)
+                cells = [(cell.index, cell.values) for cell in batch]
+                futures[pool.submit(make_cells, batch[0].work, cells)] = batch
+            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+            for future in done:
+                outcomes = future.result()
+                under_way.remove(futures.pop(future))
+                batches.learn(outcomes)
+                for outcome in outcomes:
+                    report(outcome)
+        return []
+    except BrokenProcessPool:
+        return [cell for batch in under_way for cell in batch]
+    except BaseException:
+        # What is kept is whole whenever a process ends: nothing is gained by waiting.
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _run_alone(cell: Todo, report: Callable[[Outcome], None]) -> None:
+    """Make one cell in a process of its own, and record it as failed if that dies."""
+    with ProcessPoolExecutor(1, initializer=start_worker) as pool:
+        try:
+            outcomes = pool.submit(make_cells, cell.work, [(cell.index, cell.values)]).result()
+        except BrokenProcessPool:
+            told = "its process was ended from outside; was there too little memory?"
+            opened = _opened(cell.work)
+            key = cell_key(opened.base, opened.asked, cell.values)
+            Store(opened.place).write_failure(key, told, "")
+            outcomes = [Outcome(cell.index, "failed", error=told)]
+    for outcome in outcomes:
+        report(outcome)

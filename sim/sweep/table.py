@@ -1,0 +1,235 @@
+"""The tables of a sweep, put together from the cells that are there.
+
+Holds no path, host, date or duration, so that the same cells give the same
+bytes wherever and in whatever order they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.errors import ResistimeError, ScenarioError
+from sim.sweep.cell import CURVE_COLUMNS, Base, is_finished, with_rows
+from sim.sweep.definition import Definition
+from sim.sweep.engine import cell_key
+from sim.sweep.grid import written
+from sim.sweep.store import DamagedCellError, Store, Stored, environment, environments
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Collected", "collect"]
+
+TEXT = ("cut", "arm", "endpoint", "method", "measure")
+NUMBERS = ("estimate", "mc_error")
+COUNTS = ("n_replicates", "n_patients")
+
+
+@dataclass
+class Collected:
+    """What there is of a sweep."""
+
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """By name of the file, without suffix."""
+
+    done: int = 0
+    failed: dict[int, str] = field(default_factory=dict)
+    """Why cells failed, by their number."""
+
+    missing: list[int] = field(default_factory=list)
+    """Cells that are not there, or not whole."""
+
+    damaged: dict[int, str] = field(default_factory=dict)
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    """Cells that only other environments have made, by the name of the environment."""
+
+    used: dict[str, int] = field(default_factory=dict)
+    """Cells by the environment that made them."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is done or has failed."""
+        return not self.missing
+
+
+def collect(definition: Definition, place: Path, *, mixed: bool = False) -> Collected:
+    """Put the tables of a sweep together.
+
+    Parameters
+    ----------
+    definition : Definition
+        The sweep.
+    place : pathlib.Path
+        Its folder.
+    mixed : bool
+        Whether cells of other versions or processors are taken where this one
+        has none. They agree to about nine digits, and not to the byte.
+    """
+    stores = [Store(place)]
+    others = [name for name in environments(place) if name != environment().name]
+    stores += [Store(place, name) for name in others]
+    found = Collected()
+    whole: list[Stored | None] = []
+    for index, values in enumerate(definition.grid.cells):
+        whole.append(_find(definition, stores, index, values, found, mixed=mixed))
+    swept = [definition.swept(values) for values in definition.grid.cells]
+    found.tables = {
+        "sweep": _sweep_table(definition, swept, whole, found),
+        "sweep_paired": _paired_table(definition, swept, whole),
+        "sweep_curves": _curve_table(definition, swept, whole),
+    }
+    found.tables = {
+        name: table for name, table in found.tables.items() if name == "sweep" or len(table)
+    }
+    return found
+
+
+def _find(
+    definition: Definition, stores: Sequence[Store], index: int, values: Any, found: Collected,
+    *, mixed: bool,
+) -> Stored | None:  # fmt: skip
+    """A cell as it is kept, with its rows; None where it is not, and then why."""
+    try:
+        base, own = definition.base(values), definition.own_values(values)
+    except ScenarioError as error:
+        found.failed[index] = str(error)
+        return None
+    key = cell_key(base, definition.asked, own)
+    for store in stores:
+        try:
+            kept = store.read(key)
+            if kept is None:
+                continue
+            if not _has_rows(definition, kept):
+                cell = base.cell(own)
+                if not is_finished(cell, definition.asked, kept):
+                    kept = with_rows(cell, definition.asked, kept)
+        except DamagedCellError as error:
+            found.damaged[index] = str(error)
+            continue
+        except (ValueError, ResistimeError):
+            continue
+        if store is not stores[0] and not mixed:
+            found.elsewhere[store.of] = found.elsewhere.get(store.of, 0) + 1
+            break
+        found.used[store.of] = found.used.get(store.of, 0) + 1
+        found.done += 1
+        return kept
+    if failure := stores[0].failure(key) or _refusal(base, own):
+        found.failed[index] = failure
+    else:
+        found.missing.append(index)
+    return None
+
+
+def _refusal(base: Base, values: Any) -> str:
+    """Why a cell cannot be; nothing if it can."""
+    try:
+        base.cell(values)
+    except ScenarioError as error:
+        return str(error)
+    return ""
+
+
+def _has_rows(definition: Definition, kept: Stored) -> bool:
+    """Whether it shows without looking further that the rows are those that are asked for."""
+    asked = definition.asked
+    if not kept.complete or asked.precision is not None:
+        return False
+    return kept.n_replicates == asked.n_replicates
+
+
+def _sweep_table(
+    definition: Definition,
+    swept: Sequence[Sequence[Any]],
+    whole: Sequence[Stored | None],
+    found: Collected,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    rows: list[list[Any]] = []
+    index: list[int] = []
+    status: list[str] = []
+    errors: list[str] = []
+    nothing = ["", "", "", "", "", np.nan, np.nan, None, None]
+    for i, kept in enumerate(whole):
+        own = kept.rows if kept is not None else [nothing]
+        rows += own
+        index += [i] * len(own)
+        error = found.failed.get(i, "")
+        status += ["done" if kept is not None else "failed" if error else "missing"] * len(own)
+        errors += [error] * len(own)
+    table = _labelled(definition, swept, index)
+    table["status"] = status
+    columns = list(zip(*rows, strict=True))
+    names = (*TEXT, *NUMBERS, *COUNTS)
+    for name, values in zip(names, columns, strict=True):
+        if name in COUNTS:
+            table[name] = pd.array(values, dtype="Int64")
+        else:
+            table[name] = list(values)
+    table["error"] = errors
+    return table
+
+
+def _paired_table(
+    definition: Definition, swept: Sequence[Sequence[Any]], whole: Sequence[Stored | None]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    from analysis.paired import COLUMNS
+
+    rows = [(i, row) for i, kept in enumerate(whole) if kept is not None for row in kept.paired]
+    table = _labelled(definition, swept, [i for i, _ in rows])
+    values = pd.DataFrame([row for _, row in rows], columns=list(COLUMNS))
+    return pd.concat([table, values], axis=1)
+
+
+def _curve_table(
+    definition: Definition, swept: Sequence[Sequence[Any]], whole: Sequence[Stored | None]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    kept = [(i, cell) for i, cell in enumerate(whole) if cell is not None and len(cell.points)]
+    curves = [(i, *curve) for i, cell in kept for curve in cell.curves]
+    lengths = [n for *_, n in curves]
+    table = _labelled(definition, swept, np.repeat([i for i, *_ in curves], lengths).tolist())
+    for name, at in (("arm", 1), ("endpoint", 2)):
+        table[name] = np.repeat(np.array([curve[at] for curve in curves], dtype=object), lengths)
+    points = np.concatenate([cell.points for _, cell in kept]) if kept else np.empty((0, 5))
+    return pd.concat([table, pd.DataFrame(points, columns=list(CURVE_COLUMNS))], axis=1)
+
+
+def _labelled(
+    definition: Definition, swept: Sequence[Sequence[Any]], index: Sequence[int]
+) -> pd.DataFrame:
+    """Number and swept values of a cell for each row."""
+    import pandas as pd
+
+    which = np.array(index, dtype=np.int64)
+    table = {"cell": pd.Series(which)}
+    for i, path in enumerate(definition.grid.paths):
+        column = _typed([values[i] for values in swept])
+        table[path] = column.take(which).reset_index(drop=True)
+    return pd.DataFrame(table)
+
+
+def _typed(values: Sequence[Any]) -> pd.Series:
+    """Swept values as whole numbers, numbers, truth values or text."""
+    import pandas as pd
+
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, bool) for value in given):
+        return pd.Series(list(values), dtype="bool" if len(given) == len(values) else "boolean")
+    numbers = [value for value in given if isinstance(value, int | float)]
+    if given and len(numbers) == len(given) and not any(isinstance(x, bool) for x in given):
+        whole = all(isinstance(value, int) for value in given)
+        if whole:
+            return pd.Series(list(values), dtype="int64" if len(given) == len(values) else "Int64")
+        return pd.Series([np.nan if x is None else float(x) for x in values], dtype="float64")
+    return pd.Series([None if x is None else written(x) for x in values], dtype="object")
