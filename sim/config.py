@@ -210,13 +210,9 @@ def check_change(whole: RunConfig, base: RunConfig, run: Run) -> Run:
     ScenarioError
         As `read_run`.
     """
-    changed = {
-        item.name
-        for item in fields(whole)
-        if getattr(whole, item.name) is not getattr(base, item.name)
-    }
-    _check_ranges("", whole, changed)
-    scenario = run.scenario if changed.isdisjoint(_SCENARIO_PARTS) else _scenario(whole)
+    _check_ranges("", whole, base)
+    same = all(getattr(whole, name) is getattr(base, name) for name in _SCENARIO_PARTS)
+    scenario = run.scenario if same else _scenario(whole, base, run.scenario)
     return _run(whole, scenario, run.claims)
 
 
@@ -255,15 +251,15 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
-def _check_ranges(path: str, node: Any, only: Collection[str] | None = None) -> None:
+def _check_ranges(path: str, node: Any, known: Any = None) -> None:
     """Walk dataclasses, mappings and lists; raise for the first number out of its range.
 
-    Of the node itself, `only` the fields of these names are looked at, where any are given.
+    What is the same object in `known`, which has been walked, is passed over.
     """
     for item in fields(node):
-        if only is not None and item.name not in only:
-            continue
         value = getattr(node, item.name)
+        if known is not None and value is getattr(known, item.name):
+            continue
         place = f"{path}.{item.name}" if path else item.name
         rule = item.metadata.get("rule")
         for where, entry in _entries(place, value):
@@ -330,11 +326,23 @@ def _at(path: str, build: Callable[..., Built], **arguments: Any) -> Built:
 # ---------------------------------------------------------------- parts of the scenario
 
 
-def _scenario(whole: RunConfig) -> Scenario:
-    population = _population(whole.population)
-    course = _course(whole.course, population)
+def _scenario(
+    whole: RunConfig, base: RunConfig | None = None, known: Scenario | None = None
+) -> Scenario:
+    """The scenario; parts of a `known` one whose configuration is that of its `base` are kept."""
+
+    def kept(*names: str) -> bool:
+        return base is not None and all(getattr(whole, n) is getattr(base, n) for n in names)
+
+    population = known.population if known and kept("population") else _population(whole.population)
+    course = (
+        known.course if known and kept("population", "course")
+        else _course(whole.course, population)
+    )  # fmt: skip
     agents = {
-        name: _agent(f"agents.{name}", name, agent, population, whole.course)
+        name: known.agent(name)
+        if known and base and kept("population", "course") and agent is base.agents.get(name)
+        else _agent(f"agents.{name}", name, agent, population, whole.course)
         for name, agent in whole.agents.items()
     }
     if not whole.strategies:
@@ -368,7 +376,9 @@ def _scenario(whole: RunConfig) -> Scenario:
         agents=tuple(agents.values()),
         strategies=tuple(strategies),
         course=course,
-        assessment=_assessment(whole.assessment),
+        assessment=known.assessment
+        if known and kept("assessment")
+        else _assessment(whole.assessment),
         coupling=coupling,
         backbone=backbone,
     )

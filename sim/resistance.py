@@ -911,12 +911,12 @@ def realised_spearman(scenario: Scenario, n_patients: int, seed: int) -> dict[st
     dict
         By agent; empty where there is no backbone or no such agent.
     """
-    from scipy.stats import spearmanr
-
     given = {dose.agent for strategy in scenario.strategies for dose in strategy.doses}
     active = [a for a in scenario.agents if a.activity is not None and a.name in given]
     if scenario.backbone is None or not active:
         return {}
+    from scipy.stats import spearmanr
+
     patients = draw_ranked_patients(scenario, Streams(seed, 0, 1, n_patients))
     regimen = backbone_regimen(scenario)
     never = [np.asarray(np.inf)]

@@ -429,12 +429,12 @@ class SweepConfig:
     question: str = ""
     notice: str = ""
     """What to see in its figures."""
-    grid: dict[str, Any] = field(default_factory=dict)
-    """Values by path: every combination."""
-    zip: dict[str, Any] = field(default_factory=dict)
-    """Values by path, taken in step."""
-    each: dict[str, Any] = field(default_factory=dict)
-    """Values by path: one change at a time, after a cell without any."""
+    grid: Any = None
+    """Mapping of path to values: every combination."""
+    zip: Any = None
+    """Mapping of path to values, taken in step."""
+    each: Any = None
+    """Mapping of path to values: one change at a time, after a cell without any."""
     cells: list[Any] = field(default_factory=list)
     """Mappings of path to value, a cell each."""
     csv: str = ""

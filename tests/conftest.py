@@ -8,17 +8,16 @@ from collections.abc import Callable
 
 import pytest
 from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from sim.command import register_schema
 from sim.config import Run, read_run
-from sim.schema import RunConfig
 
 
 @functools.cache
 def compose_run(*overrides: str) -> DictConfig:
-    ConfigStore.instance().store("schema", RunConfig)
+    register_schema()
     with initialize_config_module("configs", version_base="1.3"):
         return compose("run", overrides=list(overrides))
 

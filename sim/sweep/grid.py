@@ -120,9 +120,9 @@ def read_grid(config: SweepConfig, options: Options) -> Grid:
         If a list is empty, holds a value twice or is of another length than one
         it goes in step with, or if the CSV file cannot be read.
     """
-    grid = {path: _values(f"sweep.grid.{path}", path, x, options) for path, x in _flat(config.grid)}
-    steps = {path: _values(f"sweep.zip.{path}", path, x, options) for path, x in _flat(config.zip)}
-    each = {path: _values(f"sweep.each.{path}", path, x, options) for path, x in _flat(config.each)}
+    grid = _by_path("sweep.grid", config.grid, options)
+    steps = _by_path("sweep.zip", config.zip, options)
+    each = _by_path("sweep.each", config.each, options)
     parts: list[list[dict[str, Any]]] = []
     parts += [[{path: value} for value in values] for path, values in grid.items()]
     if steps:
@@ -147,6 +147,16 @@ def read_grid(config: SweepConfig, options: Options) -> Grid:
         for combined in product(*parts)
     )
     return Grid(tuple(dict.fromkeys(paths)), cells)
+
+
+def _by_path(where: str, given: Any, options: Options) -> dict[str, list[Any]]:
+    """Values of every path in a mapping."""
+    if given is not None and not isinstance(given, Mapping):
+        raise ScenarioError(
+            f"{where} must be a mapping of path to values, as in "
+            f"{where}={{trial.n_patients: [300,400]}}, got {given!r}"
+        )
+    return {path: _values(f"{where}.{path}", path, x, options) for path, x in _flat(given)}
 
 
 def _refuse_twice(parts: Sequence[Sequence[Mapping[str, Any]]]) -> None:

@@ -10,12 +10,11 @@ from functools import cache, lru_cache
 
 import numpy as np
 from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
 from scipy import stats
 
 from sim import simulate_cohort
+from sim.command import register_schema
 from sim.config import read_run
-from sim.schema import RunConfig
 
 SEED = 20240601
 N = 200_000
@@ -26,7 +25,7 @@ CHANCE = float(stats.norm.isf(FALSE_ALARM / 2.0))
 @cache
 def run(*overrides):
     """A run from the overrides that a user would type."""
-    ConfigStore.instance().store("schema", RunConfig)
+    register_schema()
     with initialize_config_module("configs", version_base="1.3"):
         return read_run(compose("run", overrides=list(overrides)))
 

@@ -425,12 +425,11 @@ PRINT_COHORT = """
 import sys
 import numpy as np
 from hydra import compose, initialize_config_module
-from hydra.core.config_store import ConfigStore
 from sim import simulate_cohort
+from sim.command import register_schema
 from sim.config import read_run
-from sim.schema import RunConfig
 
-ConfigStore.instance().store("schema", RunConfig)
+register_schema()
 with initialize_config_module("configs", version_base="1.3"):
     config = compose("run")
 cohort = simulate_cohort(read_run(config).scenario, n_patients=4000, seed=5)
