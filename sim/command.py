@@ -143,8 +143,7 @@ def _hydra_main(config: DictConfig) -> None:
             # The shards of a sweep share a folder; otherwise each job has its own.
             alone = whole.n_shards == 1
             folder = place if alone else Path(context.sweep.dir)
-            plain = OmegaConf.to_container(config, resolve=True)
-            status = execute_sweep(whole, overrides, folder, plain, alone=alone)
+            status = execute_sweep(whole, overrides, folder, alone=alone)
             if status and context.mode == RunMode.RUN:
                 sys.exit(status)
         elif context.mode == RunMode.MULTIRUN:

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,12 +29,12 @@ from sim.sweep.definition import Definition, composed, group_options, kept_overr
 from sim.sweep.engine import Outcome, Todo, Work, run_cells
 from sim.sweep.grid import Grid, read_grid, read_value, written
 from sim.sweep.pilot import bytes_of_cell, measure_pace, spoken_time
-from sim.sweep.store import CELLS, Store
-from sim.sweep.table import Collected, collect
+from sim.sweep.store import CELLS, Store, environment
+from sim.sweep.table import Collected, Source, collect
 
 __all__ = [
     "STATUS_FAILED_CELLS", "check_folder", "cores", "define", "execute_job", "execute_sweep",
-    "finish", "finish_jobs", "is_sweep", "make", "read_definition", "record",
+    "finish", "finish_jobs", "is_sweep", "make", "read_definition", "record", "sweep_in",
 ]  # fmt: skip
 
 STATUS_FAILED_CELLS = 1
@@ -208,9 +208,7 @@ def read_definition(place: Path) -> Definition:
 # ---------------------------------------------------------------- making it
 
 
-def execute_sweep(
-    whole: RunConfig, overrides: Sequence[str], place: Path, config: Any, *, alone: bool
-) -> int:
+def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, alone: bool) -> int:
     """Make the cells of a sweep, or of one shard of it, and what they leave.
 
     Parameters
@@ -221,8 +219,6 @@ def execute_sweep(
         What was typed.
     place : pathlib.Path
         Folder of the sweep.
-    config : mapping
-        The configuration as plain data, for the provenance.
     alone : bool
         Whether no other job makes a part of it, so that the tables follow.
 
@@ -257,7 +253,7 @@ def execute_sweep(
     if not alone:
         print(_told(definition.name, outcomes, time.perf_counter() - start))
         return STATUS_FAILED_CELLS if outcomes.failed else 0
-    return finish(definition, place, config, outcomes, start, figures=whole.analysis.figures)
+    return finish(definition, place, outcomes, start, figures=whole.analysis.figures)
 
 
 def make(definition: Definition, place: Path, indices: Sequence[int], n_workers: int) -> _Outcomes:
@@ -289,15 +285,14 @@ def _todo(
 def finish(
     definition: Definition,
     place: Path,
-    config: Any,
     outcomes: _Outcomes | None,
     start: float,
     *,
     figures: bool = True,
-    mixed: bool = False,
+    source: Source = Source.OWN,
 ) -> int:
     """Write tables, figures and provenance, and say what there is; the status to leave with."""
-    found = collect(definition, place, mixed=mixed)
+    found = collect(definition, place, source)
     for name in TABLES:
         for suffix in (".csv", ".parquet"):
             path = place / f"{name}{suffix}"
@@ -306,7 +301,7 @@ def finish(
             else:
                 write_table(path, found.tables[name])
     record(definition, place, found)
-    _write_provenance(definition, place, config, time.perf_counter() - start)
+    _write_provenance(definition, place, time.perf_counter() - start)
     pictures = _draw(place) if figures and found.done else 0
     print(_after(definition, place, found, outcomes, pictures, time.perf_counter() - start))
     return STATUS_FAILED_CELLS if found.failed or found.missing else 0
@@ -316,7 +311,7 @@ def _draw(place: Path) -> int:
     return 0
 
 
-def _write_provenance(definition: Definition, place: Path, config: Any, seconds: float) -> None:
+def _write_provenance(definition: Definition, place: Path, seconds: float) -> None:
     """Of the first cell: whose its numbers are, and what made it."""
     try:
         first = definition.grid.cells[0]
@@ -326,7 +321,7 @@ def _write_provenance(definition: Definition, place: Path, config: Any, seconds:
     except ScenarioError:
         return
     typed = list(definition.overrides)
-    content = provenance(run, config, typed, "", {"total": seconds})
+    content = provenance(run, asdict(definition.whole), typed, "", {"total": seconds})
     write_json(place / "provenance.json", content)
 
 
@@ -392,15 +387,23 @@ def _job_file(place: Path, number: int) -> Path:
 def finish_jobs(place: Path) -> int:
     """Put together what the jobs of one of Hydra's sweeps have made; the status to leave with."""
     start = time.perf_counter()
+    if not any((place / "jobs").glob("*.json")) and not (place / RECORD).exists():
+        return 0  # Each job was a sweep, in a folder of its own.
+    definition = sweep_in(place)
+    return finish(definition, place, None, start, figures=definition.whole.analysis.figures)
+
+
+def sweep_in(place: Path) -> Definition:
+    """The sweep that a folder holds, whether it was made by a loop or by Hydra's jobs.
+
+    Raises
+    ------
+    ScenarioError
+        If it holds none.
+    """
     if any((place / "jobs").glob("*.json")):
-        definition = _from_jobs(place)
-        record(definition, place)
-    elif (place / RECORD).exists():
-        definition = read_definition(place)
-    else:
-        return 0
-    figures = definition.whole.analysis.figures
-    return finish(definition, place, {}, None, start, figures=figures)
+        return _from_jobs(place)
+    return read_definition(place)
 
 
 def _from_jobs(place: Path) -> Definition:
@@ -549,10 +552,15 @@ def _after(
     for name, n in found.elsewhere.items():
         lines.append(
             f"  {n} of them were made by another version, processor or library "
-            f"({CELLS}/{name}/environment.json) and are not mixed in; --mixed takes them"
+            f"({CELLS}/{name}/environment.json) and are not mixed in; resistime-collect --mixed "
+            "takes them"
         )
-    if len(found.used) > 1:
-        lines.append(f"  made by {len(found.used)} versions, processors or libraries, as asked for")
+    for name, n in found.used.items():
+        if name != environment().name:
+            lines.append(
+                f"  {n} cells were made by another version, processor or library than this "
+                f"({CELLS}/{name}/environment.json)"
+            )
     if definition.config.notice:
         lines += ["", definition.config.notice]
     lines.append("For research and teaching, not for treating patients.")

@@ -13,6 +13,7 @@ ROOT = Path(sim.__file__).parents[1]
 HEAVY = ("scipy", "pandas", "lifelines", "matplotlib", "omegaconf", "hydra", "pyarrow", "tqdm")
 COMMANDS = {
     "analyse_command.py",
+    "collect_command.py",
     "command.py",
     "complaint.py",
     "conduct.py",

@@ -7,7 +7,9 @@ bytes wherever and in whatever order they were made.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +19,13 @@ from sim.errors import ResistimeError, ScenarioError
 from sim.sweep.cell import CURVE_COLUMNS, Base, is_finished, with_rows
 from sim.sweep.definition import Definition
 from sim.sweep.engine import cell_key
-from sim.sweep.grid import written
+from sim.sweep.grid import Values, written
 from sim.sweep.store import DamagedCellError, Store, Stored, environment, environments
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Collected", "collect"]
+__all__ = ["Collected", "Source", "collect"]
 
 TEXT = ("cut", "arm", "endpoint", "method", "measure")
 NUMBERS = ("estimate", "mc_error")
@@ -57,7 +59,20 @@ class Collected:
         return not self.missing
 
 
-def collect(definition: Definition, place: Path, *, mixed: bool = False) -> Collected:
+class Source(Enum):
+    """Whose cells make a table."""
+
+    OWN = "own"
+    """Those that this version, processor and libraries have made."""
+
+    FULLEST = "fullest"
+    """Those of the one that has made most of them; of this one, if it has as many."""
+
+    MIXED = "mixed"
+    """Those of others too, where this one has none."""
+
+
+def collect(definition: Definition, place: Path, source: Source = Source.OWN) -> Collected:
     """Put the tables of a sweep together.
 
     Parameters
@@ -66,16 +81,19 @@ def collect(definition: Definition, place: Path, *, mixed: bool = False) -> Coll
         The sweep.
     place : pathlib.Path
         Its folder.
-    mixed : bool
-        Whether cells of other versions or processors are taken where this one
-        has none. They agree to about nine digits, and not to the byte.
+    source : Source
+        Whose cells are taken, where several versions, processors or libraries
+        have made some. They agree to about nine digits, and not to the byte.
     """
     stores = [Store(place)]
     others = [name for name in environments(place) if name != environment().name]
     stores += [Store(place, name) for name in others]
+    if source is Source.FULLEST:
+        stores.sort(key=lambda store: -_count(definition, store))
     found = Collected()
     whole: list[Stored | None] = []
     for index, values in enumerate(definition.grid.cells):
+        mixed = source is Source.MIXED
         whole.append(_find(definition, stores, index, values, found, mixed=mixed))
     swept = [definition.swept(values) for values in definition.grid.cells]
     found.tables = {
@@ -89,30 +107,51 @@ def collect(definition: Definition, place: Path, *, mixed: bool = False) -> Coll
     return found
 
 
+def _count(definition: Definition, store: Store) -> int:
+    """How many cells of a sweep one has made."""
+    count = 0
+    for values in definition.grid.cells:
+        with suppress(ResistimeError):
+            count += _read(definition, store, values) is not None
+    return count
+
+
+def _read(definition: Definition, store: Store, values: Values) -> Stored | None:
+    """A cell with the rows that are asked for; None where it has not been made.
+
+    Raises
+    ------
+    ResistimeError
+        If its file is damaged, or its configuration cannot be.
+    """
+    base, own = definition.base(values), definition.own_values(values)
+    kept = store.read(cell_key(base, definition.asked, own))
+    if kept is None or _has_rows(definition, kept):
+        return kept
+    cell = base.cell(own)
+    if is_finished(cell, definition.asked, kept):
+        return kept
+    try:
+        return with_rows(cell, definition.asked, kept)
+    except ValueError:
+        return None
+
+
 def _find(
-    definition: Definition, stores: Sequence[Store], index: int, values: Any, found: Collected,
+    definition: Definition, stores: Sequence[Store], index: int, values: Values, found: Collected,
     *, mixed: bool,
 ) -> Stored | None:  # fmt: skip
     """A cell as it is kept, with its rows; None where it is not, and then why."""
-    try:
-        base, own = definition.base(values), definition.own_values(values)
-    except ScenarioError as error:
-        found.failed[index] = str(error)
-        return None
-    key = cell_key(base, definition.asked, own)
     for store in stores:
         try:
-            kept = store.read(key)
-            if kept is None:
-                continue
-            if not _has_rows(definition, kept):
-                cell = base.cell(own)
-                if not is_finished(cell, definition.asked, kept):
-                    kept = with_rows(cell, definition.asked, kept)
+            kept = _read(definition, store, values)
         except DamagedCellError as error:
             found.damaged[index] = str(error)
             continue
-        except (ValueError, ResistimeError):
+        except ResistimeError as error:
+            found.failed[index] = str(error)
+            return None
+        if kept is None:
             continue
         if store is not stores[0] and not mixed:
             found.elsewhere[store.of] = found.elsewhere.get(store.of, 0) + 1
@@ -120,14 +159,15 @@ def _find(
         found.used[store.of] = found.used.get(store.of, 0) + 1
         found.done += 1
         return kept
-    if failure := stores[0].failure(key) or _refusal(base, own):
-        found.failed[index] = failure
+    base, own = definition.base(values), definition.own_values(values)
+    if error := stores[0].failure(cell_key(base, definition.asked, own)) or _refusal(base, own):
+        found.failed[index] = error
     else:
         found.missing.append(index)
     return None
 
 
-def _refusal(base: Base, values: Any) -> str:
+def _refusal(base: Base, values: Values) -> str:
     """Why a cell cannot be; nothing if it can."""
     try:
         base.cell(values)
