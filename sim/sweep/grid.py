@@ -80,7 +80,7 @@ def folder_name(sweep: Mapping[str, Any]) -> str:
     >>> folder_name({"name": "late_benefit"}), folder_name({})
     ('sweeps/late_benefit', '')
     >>> folder_name({"grid": {"trial.n_patients": [200, 400]}})
-    'sweeps/n_patients-5ae3f9'
+    'sweeps/n_patients-a61b37'
     """
     if sweep.get("name"):
         return f"sweeps/{sweep['name']}"

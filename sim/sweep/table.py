@@ -160,8 +160,8 @@ def _find(
         found.done += 1
         return kept
     base, own = definition.base(values), definition.own_values(values)
-    if error := stores[0].failure(cell_key(base, definition.asked, own)) or _refusal(base, own):
-        found.failed[index] = error
+    if reason := stores[0].failure(cell_key(base, definition.asked, own)) or _refusal(base, own):
+        found.failed[index] = reason
     else:
         found.missing.append(index)
     return None
