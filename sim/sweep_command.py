@@ -149,6 +149,18 @@ def record(definition: Definition, place: Path, found: Collected | None = None) 
     write_json(place / RECORD, content)
 
 
+def _held_another(definition: Definition, place: Path) -> bool:
+    """Whether a folder's tables are of other cells, or of other settings but for replicates."""
+    try:
+        content = json.loads((place / RECORD).read_text(encoding="utf-8"))
+        typed, cells = content["overrides"], content["cells"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    own = [item for item in definition.overrides if not item.startswith("n_replicates=")]
+    typed = [item for item in typed if not item.startswith("n_replicates=")]
+    return typed != own or cells != json.loads(json.dumps(definition.grid.cells))
+
+
 def _words(run: Any) -> tuple[dict[str, str], str, str, float | None]:
     """Labels, name of the reference, design and level of the first cell."""
     if run is None:
@@ -246,8 +258,12 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
     n_workers = whole.n_workers or cores()
     _check_space(definition, place, len(indices))
     Store(place).open()
-    if alone or not (place / RECORD).exists():
-        record(definition, place)
+    if _held_another(definition, place):
+        print(
+            f"'{place}' held another sweep: what the two share is kept, its tables are replaced.",
+            flush=True,
+        )
+    record(definition, place)
     print(_before(definition, indices, min(n_workers, max(len(indices), 1)), whole), flush=True)
     outcomes = make(definition, place, indices, n_workers)
     if not alone:
