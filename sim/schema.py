@@ -450,6 +450,22 @@ class SweepConfig:
 
 
 @dataclass
+class DaskConfig:
+    """A Dask cluster that makes the cells of a sweep, instead of processes of this machine."""
+
+    address: str = ""
+    """Of a scheduler that is there, as in ``tcp://host:8786``."""
+    cluster: str = ""
+    """Or one to be started: local, slurm, pbs, lsf or sge."""
+    workers: int = positive(2)
+    """Processes of a local cluster; jobs of the others."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """For the cluster, such as `cores`, `memory`, `queue`, `walltime` of dask-jobqueue."""
+    timeout: float = positive(60.0)
+    """Seconds to wait for the scheduler and the first worker."""
+
+
+@dataclass
 class RunConfig:
     """The whole configuration of a run."""
 
@@ -459,6 +475,7 @@ class RunConfig:
     n_workers: int | None = positive(None)
     """Processes; if not given, one for a run and as many as there are cores for a sweep."""
     sweep: SweepConfig = field(default_factory=SweepConfig)
+    dask: DaskConfig = field(default_factory=DaskConfig)
     shard: int = not_negative(0)
     """Which of the parts of a sweep a job makes."""
     n_shards: int = positive(1)

@@ -25,6 +25,7 @@ from sim.provenance import program_version
 from sim.schema import RunConfig
 from sim.storage import write_json
 from sim.sweep.cell import Asked, Base
+from sim.sweep.dask import check_dask, run_on_dask
 from sim.sweep.definition import Definition, composed, group_options, kept_overrides
 from sim.sweep.engine import Outcome, Todo, Work, run_cells
 from sim.sweep.grid import Grid, read_grid, read_value, written
@@ -252,6 +253,7 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
             f"shard must be less than n_shards ({whole.n_shards}), got {whole.shard}"
         )
     check_folder(place)
+    check_dask(whole.dask)
     definition = define(whole, overrides)
     definition.check()
     indices = definition.shard(whole.shard, whole.n_shards)
@@ -273,10 +275,14 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
 
 
 def make(definition: Definition, place: Path, indices: Sequence[int], n_workers: int) -> _Outcomes:
-    """Make cells, showing how far it has come."""
+    """Make cells, in processes here or on a cluster, showing how far it has come."""
+    dask = definition.whole.dask
     with _Outcomes(definition.name, len(indices)) as outcomes:
         todo = _todo(definition, place, indices, outcomes.add)
-        run_cells(todo, len(indices), n_workers, outcomes.add)
+        if dask.address or dask.cluster:
+            run_on_dask(todo, len(indices), dask, outcomes.add)
+        else:
+            run_cells(todo, len(indices), n_workers, outcomes.add)
     return outcomes
 
 

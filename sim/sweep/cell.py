@@ -48,7 +48,7 @@ _WORDS = {"label", "sources", "description", "targets", "reference"}
 
 _OUTSIDE = {
     "n_replicates", "n_workers", "precision", "max_replicates", "paired_with", "estimand_patients",
-    "cohort", "analysis", "sweep", "shard", "n_shards",
+    "cohort", "analysis", "sweep", "dask", "shard", "n_shards",
 }  # fmt: skip
 """Fields that say how much is made, where, or how it is shown; what counts of them is `_extent`."""
 

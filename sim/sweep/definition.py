@@ -175,5 +175,5 @@ def kept_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         item.input_line or ""
         for item in parsed
-        if item.key_or_group not in left_out and not item.key_or_group.startswith("hydra")
+        if item.key_or_group not in left_out and not item.key_or_group.startswith(("hydra", "dask"))
     )

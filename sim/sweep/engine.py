@@ -23,9 +23,12 @@ from typing import Any
 from sim.conduct import start_worker
 from sim.errors import OutputError, ResistimeError
 from sim.sweep.cell import Asked, Base, content_key, is_finished, make_cell
-from sim.sweep.store import DamagedCellError, Store
+from sim.sweep.store import DamagedCellError, Store, Stored
 
-__all__ = ["Outcome", "Todo", "Work", "cell_key", "make_cells", "run_cells", "run_here"]
+__all__ = [
+    "Batches", "Outcome", "Todo", "Work", "cell_key", "lost", "make_apart", "make_cells", "opened",
+    "run_cells", "run_here",
+]  # fmt: skip
 
 BATCH_SECONDS = 0.25
 """Work that is sent to a process at once, about."""
@@ -78,11 +81,11 @@ class Outcome:
 
 
 @lru_cache(maxsize=32)
-def _opened(work: bytes) -> Work:
+def opened(work: bytes) -> Work:
     """Common to many cells, opened once in each process."""
-    opened = pickle.loads(work)
-    assert isinstance(opened, Work)
-    return opened
+    common = pickle.loads(work)
+    assert isinstance(common, Work)
+    return common
 
 
 def make_cells(work: bytes, cells: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Outcome]:
@@ -94,9 +97,9 @@ def make_cells(work: bytes, cells: Sequence[tuple[int, Mapping[str, Any]]]) -> l
         If results cannot be written; nothing else that goes wrong in a cell
         stops the next.
     """
-    opened = _opened(work)
-    store = Store(opened.place)
-    return [_make(opened, store, index, values) for index, values in cells]
+    common = opened(work)
+    store = Store(common.place)
+    return [_make(common, store, index, values) for index, values in cells]
 
 
 def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Outcome:
@@ -122,11 +125,50 @@ def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Ou
         raise
     except Exception as error:
         # Whatever goes wrong in one cell is recorded and must not stop the others.
-        told = str(error)
-        if not isinstance(error, ResistimeError):
-            told = f"{type(error).__name__}: {told}"
+        told = _told(error)
         store.write_failure(key, told, traceback.format_exc())
         return Outcome(index, "failed", error=told, damaged=damaged)
+
+
+def make_apart(
+    work: bytes, index: int, values: Mapping[str, Any], kept: bytes | None
+) -> tuple[Outcome, bytes | None]:
+    """Make a cell where its store is not: the outcome, and the file that is to be kept.
+
+    The error of a cell that fails has its traceback below it.
+    """
+    common = opened(work)
+    start = time.perf_counter()
+    damaged = ""
+    try:
+        cell = common.base.cell(values)
+        try:
+            have = None if kept is None else Stored.from_bytes(kept)
+        except ValueError as error:
+            have, damaged = None, f"cell {index} is damaged: {error}"
+        if have is not None and is_finished(cell, common.asked, have):
+            return Outcome(index, "kept", n_replicates=have.n_replicates), None
+        *_, made = make_cell(cell, common.asked, have)
+        seconds = time.perf_counter() - start
+        done = Outcome(index, "done", "", damaged, made.n_replicates, seconds)
+        return done, made.to_bytes()
+    except Exception as error:
+        told = f"{_told(error)}\n{traceback.format_exc()}"
+        return Outcome(index, "failed", told, damaged), None
+
+
+def lost(cell: Todo, told: str) -> Outcome:
+    """Record a cell as failed whose process could not say what happened."""
+    common = opened(cell.work)
+    key = cell_key(common.base, common.asked, cell.values)
+    Store(common.place).open().write_failure(key, told, "")
+    return Outcome(cell.index, "failed", error=told)
+
+
+def _told(error: Exception) -> str:
+    """An error in one line."""
+    text = (str(error).splitlines() or [""])[0]
+    return text if isinstance(error, ResistimeError) else f"{type(error).__name__}: {text}"
 
 
 def cell_key(base: Base, asked: Asked, values: Mapping[str, Any]) -> str:
@@ -173,7 +215,7 @@ def run_cells(
     if n_workers <= 1:
         run_here(todo, report)
         return
-    batches = _Batches(todo, n_cells, n_workers)
+    batches = Batches(todo, n_cells, n_workers)
     while not batches.empty:
         suspects = _run_pool(batches, n_workers, report)
         # A process died and took its pool along. Which cell it was shows when each has its own.
@@ -181,7 +223,7 @@ def run_cells(
             _run_alone(cell, report)
 
 
-class _Batches:
+class Batches:
     """Cuts cells into batches of about `BATCH_SECONDS`, of one base each."""
 
     def __init__(self, todo: Iterator[Todo], n_cells: int, n_workers: int) -> None:
@@ -214,7 +256,7 @@ class _Batches:
         self._size = int(min(max(BATCH_SECONDS / pace, 1.0), MOST_CELLS))
 
 
-def _run_pool(batches: _Batches, n_workers: int, report: Callable[[Outcome], None]) -> list[Todo]:
+def _run_pool(batches: Batches, n_workers: int, report: Callable[[Outcome], None]) -> list[Todo]:
     """Make batches in processes; if one of them dies, the cells that were under way."""
     under_way: list[list[Todo]] = []
     futures: dict[Future[list[Outcome]], list[Todo]] = {}
@@ -252,9 +294,6 @@ def _run_alone(cell: Todo, report: Callable[[Outcome], None]) -> None:
             outcomes = pool.submit(make_cells, cell.work, [(cell.index, cell.values)]).result()
         except BrokenProcessPool:
             told = "its process was ended from outside; was there too little memory?"
-            opened = _opened(cell.work)
-            key = cell_key(opened.base, opened.asked, cell.values)
-            Store(opened.place).write_failure(key, told, "")
-            outcomes = [Outcome(cell.index, "failed", error=told)]
+            outcomes = [lost(cell, told)]
     for outcome in outcomes:
         report(outcome)

@@ -47,6 +47,7 @@ NOT_SWEPT = {
     "paired_with": "cells are paired by their seed",
     "shard": "it says which cells a job makes",
     "n_shards": "it says which cells a job makes",
+    "dask": "it changes no result",
     "sweep": "a sweep holds no sweep",
     "hydra": "it is no part of a cell",
     "description": "it changes no result",

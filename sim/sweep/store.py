@@ -161,12 +161,12 @@ class Store:
         self.of = of or environment().name
         self.folder = place / CELLS / self.of
 
-    def open(self) -> Store:
-        """Make its folder, and say there what its environment is."""
+    def open(self, made_by: Environment | None = None) -> Store:
+        """Make its folder, and say there what its environment is (this one, unless told)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         about = self.folder / "environment.json"
         if not about.exists():
-            write_json(about, environment().about)
+            write_json(about, (made_by or environment()).about)
         return self
 
     def path(self, key: str) -> Path:
