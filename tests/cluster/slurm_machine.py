@@ -150,7 +150,11 @@ def slurm_machine() -> Iterator[Slurm]:
         place = Path(folder)
         _install(place)
         with contextlib.ExitStack() as daemons:
-            yield _start_all(place, daemons)
+            try:
+                slurm = _start_all(place, daemons)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise SlurmUnavailable(f"cannot start it: {error}") from error
+            yield slurm
 
 
 def _install(place: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,21 +24,25 @@ def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def sweep(slurm: Slurm, place: Path, *overrides: str) -> subprocess.Popen[str]:
-    """Start the application under submitit's launcher for Slurm."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def sweep(slurm: Slurm, place: Path, *overrides: str) -> Iterator[subprocess.Popen[str]]:
+    """The application under submitit's launcher for Slurm; killed if it has not ended."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="no extra 'slurm'")
+    with subprocess.Popen(
         (sys.executable, str(APP), "-m", "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1",
-         "hydra.launcher.timeout_min=5", f"hydra.sweep.dir={place}", "hydra.sweep.subdir=${number}",
-         *overrides),
+         "hydra.launcher.timeout_min=5", f"hydra.sweep.dir={place}", *overrides),
         env=slurm.environment, cwd=place, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    ) as launcher:  # fmt: skip
+        try:
+            yield launcher
+        finally:
+            launcher.kill()
 
 
 def test_four_jobs_of_a_sweep_run_as_one_array(slurm: Slurm, tmp_path: Path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    launcher = sweep(slurm, tmp_path, "number=0,1,2,3")
-    said, _ = launcher.communicate(timeout=120)
+    with sweep(slurm, tmp_path, "number=0,1,2,3") as launcher:
+        said, _ = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, said
     found = [json.loads((tmp_path / str(n) / "found.json").read_text()) for n in range(4)]
     assert [one["square"] for one in found] == [0, 1, 4, 9]
@@ -48,12 +53,11 @@ def test_four_jobs_of_a_sweep_run_as_one_array(slurm: Slurm, tmp_path: Path):
 
 
 def test_a_killed_job_fails_the_launcher_and_not_its_neighbour(slurm: Slurm, tmp_path: Path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    launcher = sweep(slurm, tmp_path, "number=0,1", "seconds=3")
-    wait_until(lambda: all((tmp_path / n / "started").exists() for n in "01"))
-    (first,) = (job for job in slurm.jobs() if job.endswith("_0"))
-    assert slurm.kill(first) >= 1
-    said, _ = launcher.communicate(timeout=120)
+    with sweep(slurm, tmp_path, "seconds=600,1") as launcher:
+        wait_until((tmp_path / "0" / "started").exists)
+        (first,) = (job for job in slurm.jobs() if job.endswith("_0"))
+        assert slurm.kill(first) >= 1
+        said, _ = launcher.communicate(timeout=120)
     assert launcher.returncode != 0
     assert "UncompletedJobError" in said
     assert not (tmp_path / "0" / "found.json").exists()
@@ -64,7 +68,7 @@ def test_a_killed_job_fails_the_launcher_and_not_its_neighbour(slurm: Slurm, tmp
 
 def test_a_drained_node_keeps_jobs_waiting(slurm: Slurm, tmp_path: Path):
     slurm.drain()
-    assert slurm.node_state() == "drained"
+    wait_until(lambda: slurm.node_state() == "drained")
     done = tmp_path / "done"
     job = slurm.run("sbatch", "--parsable", "--output=/dev/null", f"--wrap=touch {done}").strip()
     wait_until(lambda: "DRAINED" in slurm.run("squeue", "--noheader", "--format=%R"))
@@ -75,7 +79,7 @@ def test_a_drained_node_keeps_jobs_waiting(slurm: Slurm, tmp_path: Path):
 
 def test_a_job_goes_with_all_its_processes(slurm: Slurm):
     job = slurm.run(
-        "sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 1000 & sleep 1000"
+        "sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 1000 & sleep 1000; true"
     ).strip()
     wait_until(lambda: len(slurm.processes(job)) == 3)
     slurm.cancel()

@@ -24,14 +24,14 @@ ConfigStore.instance().store("task", Task)
 
 @hydra.main(version_base="1.3", config_path=None, config_name="task")
 def main(task: Task) -> None:
-    (Path(HydraConfig.get().runtime.output_dir) / "started").touch()
+    place = Path(HydraConfig.get().runtime.output_dir)
+    (place / "started").touch()
     time.sleep(task.seconds)
     found = {
         "square": task.number**2,
         "array": os.environ.get("SLURM_ARRAY_JOB_ID"),
         "element": os.environ.get("SLURM_ARRAY_TASK_ID"),
     }
-    place = Path(HydraConfig.get().runtime.output_dir)
     (place / "found.json").write_text(json.dumps(found))
 
 
