@@ -11,8 +11,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from dask_machine import Dask, dask_machine
-from slurm_machine import Slurm, SlurmUnavailable, slurm_machine
+
+from cluster.dask_machine import Dask, dask_machine
+from cluster.slurm_machine import Slurm, SlurmUnavailable, slurm_machine
 
 
 @pytest.fixture(scope="session")

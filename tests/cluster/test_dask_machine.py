@@ -6,7 +6,8 @@ import os
 import time
 
 import pytest
-from dask_machine import Dask
+
+from cluster.dask_machine import Dask
 
 
 def test_the_tasks_of_a_killed_worker_are_done_by_the_other(dask_cluster: Dask):

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import slurm_machine as subject
-from slurm_machine import Slurm, SlurmUnavailable
+
+from cluster import slurm_machine as subject
+from cluster.slurm_machine import Slurm, SlurmUnavailable
 
 APP = Path(__file__).with_name("tiny_app.py")
 
