@@ -16,9 +16,12 @@ from cluster.dask_machine import Dask, dask_machine
 from cluster.slurm_machine import Slurm, SlurmUnavailable, slurm_machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slurm() -> Iterator[Slurm]:
-    """A Slurm of one node with two processors; started once, calm again after each test."""
+    """A Slurm of one node with two processors; started once, calm again after each test.
+
+    Of the package, not the session, for its daemons need not run beside all other tests.
+    """
     with contextlib.ExitStack() as stack:
         try:
             machine = stack.enter_context(slurm_machine())
