@@ -101,8 +101,10 @@ def register_schema() -> None:
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
 
 
-def _sweep_folder(sweep: DictConfig, otherwise: str) -> str:
+def _sweep_folder(sweep: DictConfig | None, otherwise: str) -> str:
     """Where the results of a sweep go, so that the same command goes on with them."""
+    if sweep is None:
+        return otherwise
     plain = OmegaConf.to_container(sweep)
     assert isinstance(plain, dict)
     return folder_name({str(key): value for key, value in plain.items()}) or otherwise
