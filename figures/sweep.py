@@ -32,6 +32,8 @@ KINDS: Mapping[str, Callable[[Path, Sweep, Choice], Figure]] = {
 }
 """Kinds of figure by name."""
 
+SUFFIXES = (".png", ".svg", ".csv")
+
 
 def check_kind(kind: str) -> None:
     """Refuse a kind of figure that there is not.
@@ -72,6 +74,10 @@ def draw_kind(place: Path, kind: str, choice: Choice) -> list[Path]:
         If it cannot be written.
     """
     check_kind(kind)
+    if Path(choice.output).name != choice.output or Path(choice.output).suffix in SUFFIXES:
+        raise ChoiceError(
+            f"--output: give a name without folder and suffix, got '{choice.output}'."
+        )
     sweep = read_sweep(place)
     with matplotlib.rc_context(fname=STYLE):
         written = save(KINDS[kind](place, sweep, choice), place, choice.output or f"sweep_{kind}")

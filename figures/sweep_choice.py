@@ -22,9 +22,9 @@ from figures.sweep_tables import COHORT, FACETS, Sweep, is_missing
 from sim.errors import ResistimeError
 
 __all__ = [
-    "EVERY", "MOST_LINES", "MOST_PANELS", "PATHS_OF_CUT", "Choice", "ChoiceError", "Part", "Roles", "Shown", "distinct",
-    "done_rows", "find_parameter", "follows", "hold_others", "is_number", "measure_rows",
-    "narrow", "no_such", "pick_measure", "pick_over",
+    "EVERY", "MOST_LINES", "MOST_PANELS", "PATHS_OF_CUT", "Choice", "ChoiceError", "Part", "Roles",
+    "Shown", "distinct", "done_rows", "drop_tied", "fewer_methods", "find_parameter", "hold_others",
+    "is_number", "measure_rows", "narrow", "no_such", "only_first", "pick_measure", "pick_over",
     "share_out", "split", "where_rows",
 ]  # fmt: skip
 
@@ -122,7 +122,6 @@ class Roles:
     over: str
     by: str
     panels: tuple[str, ...]
-    notes: tuple[str, ...]
 
 
 def no_such(where: str, kind: str, name: str, known: Collection[str]) -> str:
@@ -366,6 +365,71 @@ def hold_others(sweep: Sweep, shown: Shown, table: pd.DataFrame, kept: Sequence[
     )
 
 
+def drop_tied(sweep: Sweep, shown: Shown, over: str, kept: Sequence[str] = ()) -> Shown:
+    """Parameters that have one value at each value of another need no lines or panels.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        The sweep.
+    shown : Shown
+        What is shown.
+    over : str
+        The other: a swept parameter; with anything else nothing is changed.
+    kept : sequence of str
+        What has a place of its own.
+    """
+    if over not in sweep.paths:
+        return shown
+    values = shown.rows[[over]].drop_duplicates().shape[0]
+    tied = [
+        name
+        for name in shown.varying
+        if name in sweep.paths
+        and name not in (over, *kept)
+        and shown.rows[[over, name]].drop_duplicates().shape[0] == values
+    ]
+    notes = [
+        f"With {sweep.axis(over).label} also changes {sweep.axis(name).label}." for name in tied
+    ]
+    varying = tuple(name for name in shown.varying if name not in tied)
+    return replace(shown, varying=varying, notes=(*shown.notes, *notes))
+
+
+def only_first(shown: Shown, facet: str) -> Shown:
+    """Rows of the first value of a facet."""
+    first = str(shown.rows[facet].iloc[0])
+    return replace(
+        shown,
+        rows=shown.rows[shown.rows[facet] == first],
+        fixed={**shown.fixed, facet: first},
+        varying=tuple(name for name in shown.varying if name != facet),
+    )
+
+
+def fewer_methods(shown: Shown, choice: Choice, axes: Sequence[str], most: int) -> Shown:
+    """The first method alone, where panels for all methods would be too many.
+
+    Parameters
+    ----------
+    shown : Shown
+        What is shown.
+    choice : Choice
+        If it names methods, they stay.
+    axes : sequence of str
+        What needs no panels.
+    most : int
+        Panels that there is room for.
+    """
+    panels = [name for name in shown.varying if name not in axes]
+    if "method" not in panels or choice.method:
+        return shown
+    if shown.rows[panels].drop_duplicates().shape[0] <= most:
+        return shown
+    alone = only_first(shown, "method")
+    return replace(alone, notes=(*alone.notes, "Other methods are left out."))
+
+
 def pick_over(sweep: Sweep, shown: Shown, taken: Sequence[str] = ()) -> str:
     """The swept parameter for the horizontal axis: the number with most values, or else the first.
 
@@ -404,15 +468,7 @@ def share_out(
     ChoiceError
         If there are too many lines or panels; it says what would narrow them.
     """
-    notes = []
-    left = []
-    for name in shown.varying:
-        if name in (over, by):
-            continue
-        if name in sweep.paths and over in sweep.paths and follows(shown.rows, name, over):
-            notes.append(f"With {sweep.axis(over).label} also changes {sweep.axis(name).label}.")
-        else:
-            left.append(name)
+    left = [name for name in shown.varying if name not in (over, by)]
     if lines and not by:
         usual = [name for name in ("method", *left) if name in left]
         fit = [name for name in usual if len(distinct(shown.rows[name])) <= MOST_LINES]
@@ -423,13 +479,7 @@ def share_out(
     count = shown.rows[list(panels)].drop_duplicates().shape[0] if panels else 1
     if count > most:
         raise ChoiceError(_too_many("panels", most, panels, shown.rows))
-    return Roles(over, by, panels, tuple(notes))
-
-
-def follows(rows: pd.DataFrame, name: str, other: str) -> bool:
-    """Whether one parameter has one value at each value of another."""
-    pairs = rows[[other, name]].drop_duplicates()
-    return len(pairs) == len(rows[[other]].drop_duplicates())
+    return Roles(over, by, panels)
 
 
 def _too_many(what: str, most: int, names: Sequence[str], rows: pd.DataFrame) -> str:

@@ -12,10 +12,11 @@ from matplotlib.lines import Line2D
 
 from figures import kaplan_meier
 from figures.kaplan_meier import Curve
-from figures.shared import SMALL_PRINT, Strategy, wrap
+from figures.page import MARGIN, PAGE
+from figures.shared import SMALL_PRINT, Strategy, text_width, wrap
 from figures.sweep_choice import Choice, ChoiceError, distinct, no_such, where_rows
-from figures.sweep_page import Key, Panels
-from figures.sweep_tables import Sweep, is_missing, read_sweep_curves
+from figures.sweep_page import Key, Panels, panel_title
+from figures.sweep_tables import Sweep, read_sweep_curves
 
 __all__ = ["curves_page", "draw_at_risk"]
 
@@ -66,9 +67,10 @@ def curves_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     horizon = float(rows["time"].max())
     columns = 1 if len(cells) == 1 else 2 if len(cells) in (2, 4) else 3
     tall = {1: 3.4, 2: 2.2, 3: 1.7}[columns]
-    left, right, gap = 0.66, 0.25, 0.4
-    width = (9.0 - 0.2 - left - right - gap * (columns - 1)) / columns
     widest = f"{int(rows['at_risk'].max())}"
+    # Counts below neighbouring panels keep apart.
+    left, right, gap = 0.66, 0.25, 0.12 + text_width(widest, SMALL_PRINT)
+    width = (PAGE - MARGIN - left - right - gap * (columns - 1)) / columns
     every = next((step for step in TICKS if horizon / step <= 12.0), 12.0)
     ticks = kaplan_meier.spread_ticks(horizon, every, width, widest)
     counted = _has_counts(rows, ticks)
@@ -87,7 +89,8 @@ def curves_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
         [look.label for look in looks],
     )
     titles = [
-        _cell_title(sweep, row, paths) if several else "" for row in cells.to_dict(orient="records")
+        panel_title(sweep, {path: row[path] for path in paths}) if several else ""
+        for row in cells.to_dict(orient="records")
     ]
     words = kaplan_meier.TITLES.get(endpoint, endpoint.replace("_", " ").capitalize())
     panels = Panels.lay_out(
@@ -131,12 +134,6 @@ def _of_arms(rows: pd.DataFrame, choice: Choice) -> tuple[pd.DataFrame, list[str
             f"{len(arms)} arms are too many to read (at most {MOST_ARMS}); narrow with --arm NAME."
         )
     return rows[rows["arm"].isin(arms)], arms
-
-
-def _cell_title(sweep: Sweep, row: dict[str, object], paths: list[str]) -> str:
-    parts = [sweep.told(path, None if is_missing(row[path]) else row[path]) for path in paths]
-    text = ", ".join(parts)
-    return text[:1].upper() + text[1:]
 
 
 def _has_counts(rows: pd.DataFrame, ticks: list[float]) -> bool:

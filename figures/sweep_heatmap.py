@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from figures.page import PAGE
 from figures.shared import LIGHT_GREY, text_width, wrap
 from figures.sweep_choice import (
     Choice,
@@ -22,6 +23,8 @@ from figures.sweep_choice import (
     Part,
     Shown,
     distinct,
+    drop_tied,
+    fewer_methods,
     find_parameter,
     hold_others,
     is_number,
@@ -43,6 +46,9 @@ COLOURS = "cividis"
 MOST_GRIDS = 6
 FEW_FOR_CONTOURS = 3
 """Values of each parameter from which contours are drawn."""
+
+FILLED = 0.6
+"""Share of the cells of a heat map of which more must have been swept."""
 
 POWERS = (0.8, 0.9)
 """Contours of power."""
@@ -118,16 +124,9 @@ def heatmap_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     measure = pick_measure(table, choice.measure)
     shown = narrow(sweep, measure_rows(table, measure), choice)
     across, up = pick_pair(sweep, shown, choice)
-    shown = hold_others(sweep, shown, table, [across, up])
-    first = shown.rows["method"].iloc[0]
-    notes = list(shown.notes)
-    others = [name for name in shown.varying if name not in (across, up)]
-    several = shown.rows[others].drop_duplicates().shape[0] if others else 1
-    if several > MOST_GRIDS and "method" in others and not choice.method:
-        rows = shown.rows[shown.rows["method"] == first]
-        left = tuple(name for name in shown.varying if name != "method")
-        shown = Shown(rows, {**shown.fixed, "method": str(first)}, left, shown.notes)
-        notes.append("The other methods are left out.")
+    shown = drop_tied(sweep, hold_others(sweep, shown, table, [across, up]), across, [up])
+    _check_product(sweep, shown, across, up)
+    shown = fewer_methods(shown, choice, [across, up], MOST_GRIDS)
     roles = share_out(sweep, shown, across, up, lines=False, most=MOST_GRIDS)
     share = measure.startswith(SHARES)
     limits = (0.0, 1.0) if share else limits_of([shown.rows], "estimate", "mc_error")
@@ -147,7 +146,7 @@ def heatmap_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     return grids_page(
         sweep, shown, list(split(shown.rows, roles.panels)), across, up, "estimate", told,
         title=measure_words(measure), limits=limits,
-        note=" ".join([*text, *notes, *roles.notes]),
+        note=" ".join([*text, *shown.notes]),
         contours=POWERS if measure == "power" else (),
         contour_words=lambda level: f"{100.0 * level:.0f} % power",
     )  # fmt: skip
@@ -186,6 +185,17 @@ def pick_pair(
             f"{'is only ' + free[0] if free else 'is none'}. Try the kind power."
         )
     return across, up
+
+
+def _check_product(sweep: Sweep, shown: Shown, across: str, up: str) -> None:
+    """Refuse two parameters of which most combinations were not swept."""
+    pairs = shown.rows[[across, up]].drop_duplicates().shape[0]
+    whole = len(distinct(shown.rows[across])) * len(distinct(shown.rows[up]))
+    if pairs <= FILLED * whole:
+        raise ChoiceError(
+            f"{pairs} of {whole} combinations of {across} and {up} were swept, too few for a heat "
+            "map; try the kind power or tornado."
+        )
 
 
 # ---------------------------------------------------------------- drawing
@@ -236,7 +246,7 @@ def grids_page(
     broken = ["\n".join(wrap(name, 1.6, 8.5)) for name in names]
     room = max(text_width(text, 8.5) for name in broken for text in name.split("\n"))
     left, gap = 0.2 + 0.34 + room, 0.35
-    guess = (9.0 - left - 0.35 - gap * (n_columns - 1)) / n_columns / len(columns)
+    guess = (PAGE - left - 0.35 - gap * (n_columns - 1)) / n_columns / len(columns)
     cell = min(guess, 1.1)
     heads = [sweep.word(across, column) for column in columns]
     headed = ["\n".join(_cut(wrap(name, cell - 0.05, 8.5), cell)) for name in heads]

@@ -143,7 +143,10 @@ class Panels:
         """
         columns = columns or usual_columns(len(titles))
         width = (PAGE - MARGIN - left - right - gap * (columns - 1)) / columns
-        broken = [wrap(text, width, 10.0, "bold") for text in titles]
+        broken = [
+            [line for part in text.split("\n") for line in wrap(part, width, 10.0, "bold")]
+            for text in titles
+        ]
         rows = [range(i, min(i + columns, len(titles))) for i in range(0, len(titles), columns)]
         heads = [0.1 + TITLE_LINE * max(len(broken[i]) for i in row) for row in rows]
         grid = sum(heads) + len(rows) * (tall + foot)
@@ -202,9 +205,11 @@ def heading(sweep: Sweep, words: str, shown: Shown, also: Mapping[str, Any] | No
 
 
 def panel_title(sweep: Sweep, key: Mapping[str, Any]) -> str:
-    """What a panel shows, swept parameters with their names."""
-    text = ", ".join(sweep.told(name, value) for name, value in key.items())
-    return text[:1].upper() + text[1:] if key and next(iter(key)) in sweep.paths else text
+    """What a panel shows, each swept parameter on a line of its own."""
+    told = {name: sweep.told(name, value) for name, value in key.items()}
+    lines = [text[:1].upper() + text[1:] for name, text in told.items() if name in sweep.paths]
+    facets = ", ".join(text for name, text in told.items() if name not in sweep.paths)
+    return "\n".join([*lines, facets] if facets else lines)
 
 
 def value_ticks(values: Sequence[float], inches: float, low: float, high: float) -> list[float]:

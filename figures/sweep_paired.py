@@ -14,10 +14,12 @@ from matplotlib.lines import Line2D
 from figures.page import MARGIN
 from figures.shared import BLUE, DARK_GREY, LIGHT_GREY, text_width, wrap
 from figures.sweep_choice import (
-    FACETS,
+    MOST_PANELS,
     Choice,
     ChoiceError,
     distinct,
+    drop_tied,
+    fewer_methods,
     find_parameter,
     hold_others,
     is_number,
@@ -28,13 +30,13 @@ from figures.sweep_choice import (
     split,
 )
 from figures.sweep_page import Key, Panels, heading, limits_of, panel_title, value_axis
-from figures.sweep_tables import Sweep, read_cells, read_sweep_paired
+from figures.sweep_tables import FACETS, Sweep, read_cells, read_sweep_paired
 
 __all__ = ["draw_differences", "paired_page"]
 
 NOTE = (
-    "Dots: power less that of {}, in the same simulated trials. Blue bars: within 1.96 paired Monte "
-    "Carlo errors; grey bars: the same, had the trials been different ones."
+    "Dots: power less that of {}, in the same simulated trials. Blue bars: within 1.96 paired "
+    "Monte Carlo errors; grey bars: the same, had the trials been different ones."
 )
 
 
@@ -77,11 +79,12 @@ def paired_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     shown = hold_others(sweep, shown, read_cells(place, sweep), [over])
     if not over:
         over = next((name for name in FACETS if name in shown.varying), "method")
+    shown = drop_tied(sweep, shown, over)
+    shown = fewer_methods(shown, choice, [over], MOST_PANELS)
     roles = share_out(sweep, shown, over, "", lines=False)
     parts = list(split(shown.rows, roles.panels))
     first = sweep.word(versus, against) if versus in FACETS else against
-    note = " ".join([NOTE.format(f"the {first}" if versus == "cut" else first), *shown.notes,
-                     *roles.notes])  # fmt: skip
+    note = " ".join([NOTE.format(f"the {first}" if versus == "cut" else first), *shown.notes])  # fmt: skip
     fixed = {} if len(parts) > 1 else parts[0][0]
     title = heading(sweep, f"Difference of power from {first}", shown, fixed)
     titles = [panel_title(sweep, key) if len(parts) > 1 else "" for key, _ in parts]

@@ -27,6 +27,7 @@ from figures.sweep_choice import (
     Roles,
     Shown,
     distinct,
+    drop_tied,
     find_parameter,
     hold_others,
     is_number,
@@ -123,7 +124,7 @@ def _plan(sweep: Sweep, table: pd.DataFrame, choice: Choice) -> _Plan:
     if over and over == by:
         raise ChoiceError(f"--by: {by} is on the horizontal axis already.")
     path = over if over in sweep.paths else pick_over(sweep, shown, [by])
-    shown = hold_others(sweep, shown, table, [path, by])
+    shown = drop_tied(sweep, hold_others(sweep, shown, table, [path, by]), path, [by])
     across = ""
     if over in PATHS_OF_CUT:
         across = over
@@ -167,7 +168,7 @@ def _note(sweep: Sweep, plan: _Plan, bars: str) -> str:
         parts.append(f"Dashed: {MARKS[plan.measure][1]}.")
     if plan.across in PATHS_OF_CUT and plan.roles.over in sweep.paths:
         parts.append(f"Along a line: {sweep.axis(plan.roles.over).label}.")
-    return " ".join([*parts, *plan.shown.notes, *plan.roles.notes])
+    return " ".join([*parts, *plan.shown.notes])
 
 
 def _is_cohort(rows: pd.DataFrame) -> bool:

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import ScaledTranslation
 
 from analysis.sample_size import required_table
 from figures.page import MARGIN
@@ -25,8 +26,8 @@ from figures.sweep_choice import (
     ChoiceError,
     Shown,
     distinct,
+    drop_tied,
     find_parameter,
-    follows,
     hold_others,
     is_number,
     measure_rows,
@@ -116,15 +117,10 @@ def sample_size_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     shown = narrow(sweep, measure_rows(table, "power"), choice, [by])
     size = pick_size(sweep, shown.rows, choice.size)
     over = find_parameter(sweep, "--over", choice.over) if choice.over else ""
+    shown = drop_tied(sweep, shown, size, [over, by])
     over = over or pick_over(sweep, shown, [size, by])
     shown = hold_others(sweep, shown, table, [size, over, by])
-    notes = list(shown.notes)
-    varying = []
-    for name in shown.varying:
-        if name in sweep.paths and name != size and follows(shown.rows, name, size):
-            notes.append(f"With {sweep.axis(size).label} also changes {sweep.axis(name).label}.")
-        elif name != size:
-            varying.append(name)
+    varying = [name for name in shown.varying if name != size]
     needed = required_table(shown.rows, size, varying, choice.target)
     # What every row agrees on is told too.
     needed = needed.assign(
@@ -133,14 +129,14 @@ def sample_size_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     front = [*[name for name in sweep.paths if name in varying], *FACETS]
     needed = needed[[*front, *[name for name in needed if name not in front]]]
     write_text(required_path(place, choice), needed.to_csv(index=False))
-    left = Shown(needed, shown.fixed, tuple(varying), tuple(notes))
+    left = Shown(needed, shown.fixed, tuple(varying), shown.notes)
     free = [name for name in varying if name in sweep.paths]
     if len(free) >= 2 and (not by or by in sweep.paths):
         return _grid(sweep, left, choice, size)
     over = over if over in free else ""
     if over and is_number(needed[over]) and not needed[over].isna().any():
         return _lines(sweep, left, choice, size, over, by)
-    return _rows(sweep, left, choice, size, over, by)
+    return _rows(sweep, left, choice, size, over)
 
 
 def _title(sweep: Sweep, size: str, choice: Choice) -> str:
@@ -162,14 +158,20 @@ def _up(value: float) -> str:
     return f"{np.ceil(value - 1e-9):,.0f}" if value >= 100.0 else f"{value:.1f}"
 
 
-def _note(shown: Shown, extra: Sequence[str], how: str) -> str:
+def _reach(rows: pd.DataFrame) -> tuple[float, float]:
+    """The sizes simulated, and what intervals reach beyond them."""
+    low, high = (rows[["smallest", "lower"]], rows[["largest", "upper"]])
+    return float(low.min(axis=None)), float(high.max(axis=None))
+
+
+def _note(shown: Shown, how: str) -> str:
     parts = [NOTE.format(how)]
     positions = set(shown.rows["position"])
     if positions & {"below", "above"}:
         parts.append("Beyond the sizes simulated, nothing is extrapolated.")
     if "unresolved" in positions:
         parts.append("?: too little is known to tell.")
-    return " ".join([*parts, *shown.notes, *extra])
+    return " ".join([*parts, *shown.notes])
 
 
 # ---------------------------------------------------------------- over two parameters
@@ -188,7 +190,7 @@ def _grid(sweep: Sweep, shown: Shown, choice: Choice, size: str) -> Figure:
     return grids_page(
         sweep, shown, list(split(shown.rows, roles.panels)), across, up, "required", _told,
         title=_title(sweep, size, choice), limits=(float(limits[0]), float(limits[1])),
-        note=_note(shown, roles.notes, "In brackets:"), contours=levels[:4],
+        note=_note(shown, "In brackets:"), contours=levels[:4],
         contour_words=lambda level: f"{level:,.5g} {label}",
     )  # fmt: skip
 
@@ -202,7 +204,7 @@ def _lines(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by:
     values = distinct(shown.rows[roles.by]) if roles.by else [None]
     several = len(parts)
     title = _title(sweep, size, choice)
-    note = _note(shown, roles.notes, "Bands:")
+    note = _note(shown, "Bands:")
     if set(shown.rows["position"]) & {"below", "above"}:
         note += " Open triangles: fewer (down) or more (up) than were simulated."
     fixed = {} if several > 1 else parts[0][0]
@@ -212,11 +214,12 @@ def _lines(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by:
         tall=3.5 if several == 1 else 2.2 if several in (2, 4) else 1.75, left=0.8,
         key=key_of(sweep, roles.by, values),
     )  # fmt: skip
-    low, high = shown.rows["smallest"].min(), shown.rows["largest"].max()
+    low, high = _reach(shown.rows)
     for i, (ax, (_, own)) in enumerate(zip(panels.axes, parts, strict=True)):
-        for value, look in zip(values, LOOKS, strict=False):
+        for k, (value, look) in enumerate(zip(values, LOOKS, strict=False)):
             line = own if not roles.by else own[own[roles.by].isin([value])]
-            draw_required(ax, line.sort_values(over, kind="stable"), over, look)
+            shift = 6.0 * (k - (len(values) - 1) / 2.0)
+            draw_required(ax, line.sort_values(over, kind="stable"), over, look, shift)
         value_axis(ax, [float(value) for value in distinct(shown.rows[over])], panels.width)
         air = 0.06 * (high - low)
         ax.set_ylim(low - air, high + air)
@@ -229,7 +232,9 @@ def _lines(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by:
     return panels.figure
 
 
-def draw_required(ax: Axes, rows: pd.DataFrame, across: str, look: Look) -> None:
+def draw_required(
+    ax: Axes, rows: pd.DataFrame, across: str, look: Look, shift: float = 0.0
+) -> None:
     """Draw the sizes needed as a line with its band, and marks where they were not met.
 
     Parameters
@@ -243,7 +248,13 @@ def draw_required(ax: Axes, rows: pd.DataFrame, across: str, look: Look) -> None
         Column of the horizontal axis.
     look : Look
         Colour, dashes and marker.
+    shift : float
+        How far to the right marks without a size stand, points, so that those of several lines
+        are seen.
     """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    aside = ax.transData + ScaledTranslation(shift / 72.0, 0.0, figure.dpi_scale_trans)
     names = (across, "required", "lower", "upper")
     x, y, low, high = (rows[name].to_numpy(dtype=np.float64) for name in names)
     ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0)
@@ -257,21 +268,23 @@ def draw_required(ax: Axes, rows: pd.DataFrame, across: str, look: Look) -> None
             ax.plot(
                 beyond[across], beyond[end], linestyle="none", marker=marker, markersize=6.5,
                 markerfacecolor="white", color=look.colour, clip_on=False, zorder=2.6,
+                transform=aside,
             )  # fmt: skip
 
 
-def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by: str) -> Figure:
+def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str) -> Figure:
     """Names as rows, with the sizes to the right: a row for each combination."""
-    names = [name for name in (over, *shown.varying) if name]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys(name for name in (over, *shown.varying) if name))
     rows = pd.concat([part for _, part in split(shown.rows, names)], ignore_index=True)
     if len(rows) > MOST_ROWS:
         raise ChoiceError(
             f"{len(rows)} rows are too many to read (at most {MOST_ROWS}); narrow with "
             f"{' or '.join(f'--{n} NAME' if n in FACETS else f'--where {n}=VALUE' for n in names)}."
         )
+    # Of one parameter the name stands above, of several beside each value.
+    tell = sweep.told if sum(name in sweep.paths for name in names) > 1 else sweep.word
     told = [
-        ", ".join(sweep.told(name, value) for name, value in zip(names, row, strict=True))
+        ", ".join(tell(name, value) for name, value in zip(names, row, strict=True))
         or sweep.word("method", rows["method"].iloc[0])
         for row in rows[names].astype(object).itertuples(index=False, name=None)
     ]
@@ -282,7 +295,8 @@ def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by: 
     right = [" ".join(_told(row)) for row in rows.to_dict(orient="records")]
     panels = Panels.lay_out(
         sweep, heading(sweep, title, shown), sweep.caption(
-            _note(shown, [], "Bars:"), cohort=False), [""],
+            _note(shown, "Bars:"), cohort=False),
+        [sweep.axis(over).title if over and tell == sweep.word else ""],
         tall=line * len(rows) + 0.1, left=MARGIN + room,
         right=0.3 + max(text_width(text, 9.0) for text in right),
     )  # fmt: skip
@@ -301,7 +315,7 @@ def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by: 
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_yticks(range(len(rows)), broken)
     ax.tick_params(axis="y", length=0)
-    low, high = float(rows["smallest"].min()), float(rows["largest"].max())
+    low, high = _reach(rows)
     air = 0.03 * (high - low)
     ax.set_xlim(low - air, high + air)
     ax.set_xlabel(f"{sweep.axis(size).title} needed")

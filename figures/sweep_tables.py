@@ -148,7 +148,7 @@ class Sweep:
     def told(self, column: str, value: Any) -> str:
         """A value with what it is the value of, where that is not plain from itself."""
         word = self.word(column, value)
-        return f"{self.axis(column).label}: {word}" if column in self.paths else word
+        return f"{self.axis(column).label}:\u00a0{word}" if column in self.paths else word
 
     def caption(self, note: str, *, cohort: bool) -> str:
         """The small print of a figure.
@@ -171,8 +171,7 @@ class Sweep:
         if self.n_cells > 1:
             parts.append("All cells share the seed, so neighbouring cells share patients.")
         if self.n_failed:
-            verb = "is" if self.n_failed == 1 else "are"
-            parts.append(f"Failed, and {verb} not shown: {self.n_failed:,}.")
+            parts.append(f"Cells that failed and are not shown: {self.n_failed:,}.")
         if self.citations_withdrawn:
             parts.append("Some cited numbers were replaced by the user.")
         parts.append(self.notice or "For research and teaching, not for treating patients.")

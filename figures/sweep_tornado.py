@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from figures.shared import BLUE, DARK_GREY, SKY, text_width, wrap
 from figures.sweep_choice import (
     Choice,
     ChoiceError,
-    Shown,
     measure_rows,
     narrow,
+    only_first,
     pick_measure,
     split,
 )
@@ -27,6 +28,7 @@ from figures.sweep_tables import COHORT, FACETS, Sweep, measure_words, read_cell
 
 __all__ = ["draw_tornado", "tornado_page"]
 
+NOTE = "Dots: at each value. Error bars: at the ends, within 1.96 Monte Carlo errors."
 MOST_PANELS = 4
 END_TEXT = 8.0
 
@@ -57,10 +59,7 @@ def tornado_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     notes = []
     for facet in ("method", "arm"):
         if facet in shown.varying and not getattr(choice, facet):
-            first = str(shown.rows[facet].iloc[0])
-            kept = tuple(name for name in shown.varying if name != facet)
-            own = shown.rows[shown.rows[facet] == first]
-            shown = Shown(own, {**shown.fixed, facet: first}, kept, shown.notes)
+            shown = only_first(shown, facet)
     paths = [path for path in sweep.paths if path in shown.varying]
     if not paths:
         raise ChoiceError("nothing to draw: no swept parameter varies in these cells.")
@@ -86,7 +85,9 @@ def tornado_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     elif len(paths) > 1:
         at = "; ".join(sweep.told(path, value) for path, value in zip(paths, base, strict=True))
         notes.append(f"One parameter changed at a time, from a base (dashed) of {at}.")
-    note = " ".join(["Dots: at each value. Bars: within 1.96 Monte Carlo errors.", *notes])
+    note = " ".join(
+        ["Dots: at each value. Error bars: at the ends, within 1.96 Monte Carlo errors.", *notes]
+    )
     words = measure_words(measure)
     several = len(parts)
     drawn = [list(dict.fromkeys(found["parameter"])) for found in tables]
@@ -95,34 +96,55 @@ def tornado_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     room = max(text_width(line, 8.5) for name in labels.values() for line in name.split("\n"))
     line = max(0.34, 0.12 + 0.14 * max(name.count("\n") + 1 for name in labels.values()))
     panels = Panels.lay_out(
-        sweep, heading(sweep, words, shown, {} if several > 1 else parts[0][0]),
+        sweep, heading(sweep, f"{words} and what it depends on", shown),
         sweep.caption(note, cohort=bool((shown.rows["method"] == COHORT).all())),
         [panel_title(sweep, key) if several > 1 else "" for key, _ in parts],
         tall=line * most + 0.1, left=MARGIN + room + 0.15, right=0.25, columns=1,
     )  # fmt: skip
-    low, high = limits_of(tables, "estimate", "mc_error")
-    ends = [_end_words(sweep, path, shown.rows) for path in paths]
-    air = max(text_width(text, END_TEXT) for text in ends) + 0.12
-    # Room at both ends for the values that stand there.
-    scale = (high - low) / max(panels.width - 2.0 * air, 1.0)
+    low, high = _limits(sweep, tables, panels.width)
     for ax, found, names in zip(panels.axes, tables, drawn, strict=True):
         draw_tornado(ax, sweep, found)
         ax.set_yticks(range(len(names)), [labels[name] for name in names])
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(most - 0.5, -0.5)
-        ax.set_xlim(low - air * scale, high + air * scale)
+        ax.set_xlim(low, high)
         if measure.startswith(SHARES):
-            ticks = [tick for tick in np.linspace(0.0, 1.0, 11) if low <= tick <= high]
+            ticks = [tick for tick in np.linspace(0.0, 1.0, 11) if low <= tick <= min(high, 1.0)]
             if len(ticks) > 2:
                 ax.set_xticks(ticks, [f"{tick:.1f}" for tick in ticks])
         ax.set_xlabel(words)
     return panels.figure
 
 
-def _end_words(sweep: Sweep, path: str, rows: pd.DataFrame) -> str:
-    """The longest name of a value, of which no more is shown than there is room for."""
-    words = [_short(sweep.word(path, value)) for value in rows[path].drop_duplicates()]
-    return max(words, key=lambda word: text_width(word, END_TEXT))
+def _limits(sweep: Sweep, tables: Sequence[pd.DataFrame], inches: float) -> tuple[float, float]:
+    """Ends of the axis that leave room for the values that stand at the ends of bars."""
+    least, most = limits_of(tables, "estimate", "mc_error")
+    low, high = least, most
+    for _ in range(8):
+        # Wider limits make words longer in units of the axis.
+        each = (high - low) / inches
+        ends = [end for found in tables for _, rows in _bars(found) for end in _ends(sweep, rows)]
+        low = min([least, *(at - wide * each for at, wide, sign in ends if sign < 0)])
+        high = max([most, *(at + wide * each for at, wide, sign in ends if sign > 0)])
+    return low, high
+
+
+def _bars(found: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Rows of each parameter, from the least to the most."""
+    return [
+        (str(name), rows.sort_values("estimate", kind="stable"))
+        for name, rows in found.groupby("parameter", sort=False)
+    ]
+
+
+def _ends(sweep: Sweep, rows: pd.DataFrame) -> list[tuple[float, float, float]]:
+    """Where the two error bars of a bar end, inches of the words there, and on which side."""
+    out = []
+    for row, sign in ((rows.iloc[0], -1.0), (rows.iloc[-1], 1.0)):
+        word = _short(sweep.word(row["parameter"], row["value"]))
+        end = row["estimate"] + sign * 1.96 * row["mc_error"]
+        out.append((end, text_width(word, END_TEXT) + 0.15, sign))
+    return out
 
 
 def _short(word: str) -> str:
@@ -144,19 +166,20 @@ def draw_tornado(ax: Axes, sweep: Sweep, found: pd.DataFrame) -> None:
     base = found.loc[found["is_base"], "estimate"]
     if len(base):
         ax.axvline(base.iloc[0], color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
-    for y, (_, rows) in enumerate(found.groupby("parameter", sort=False)):
-        parameter = rows["parameter"].iloc[0]
-        rows = rows.sort_values("estimate", kind="stable")
+    for y, (parameter, rows) in enumerate(_bars(found)):
         low, high = rows["estimate"].iloc[0], rows["estimate"].iloc[-1]
         ax.barh(y, high - low, left=low, height=0.5, color=SKY, alpha=0.55, linewidth=0)
+        ax.plot(rows["estimate"], [y] * len(rows), "o", color=BLUE, markersize=4.0)
+        ends = rows.iloc[[0, -1]]
         ax.errorbar(
-            rows["estimate"], [y] * len(rows), xerr=1.96 * rows["mc_error"], fmt="o", color=BLUE,
-            markersize=4.0, elinewidth=1.2, capsize=2.0,
+            ends["estimate"], [y, y], xerr=1.96 * ends["mc_error"], fmt="none", ecolor=BLUE,
+            elinewidth=1.2, capsize=2.0,
         )  # fmt: skip
-        for row, side, away in ((rows.iloc[0], "right", -4.0), (rows.iloc[-1], "left", 4.0)):
-            sign = -1.0 if side == "right" else 1.0
-            end = row["estimate"] + sign * 1.96 * row["mc_error"]
+        for row, (end, _, sign) in zip(
+            ends.to_dict(orient="records"), _ends(sweep, rows), strict=True
+        ):
             ax.annotate(
-                _short(sweep.word(parameter, row["value"])), (end, y), (away, 0.0),
-                textcoords="offset points", ha=side, va="center", fontsize=END_TEXT,
+                _short(sweep.word(parameter, row["value"])), (end, y), (4.0 * sign, 0.0),
+                textcoords="offset points", ha="right" if sign < 0 else "left", va="center",
+                fontsize=END_TEXT,
             )  # fmt: skip
