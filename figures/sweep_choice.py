@@ -25,6 +25,7 @@ __all__ = [
     "EVERY", "MOST_LINES", "MOST_PANELS", "PATHS_OF_CUT", "Choice", "ChoiceError", "Part", "Roles",
     "Shown", "distinct", "done_rows", "drop_tied", "fewer_methods", "find_parameter", "hold_others",
     "is_number", "measure_rows", "narrow", "no_such", "only_first", "pick_measure", "pick_over",
+    "places_of",
     "share_out", "split", "where_rows",
 ]  # fmt: skip
 
@@ -138,6 +139,11 @@ def distinct(values: pd.Series) -> list[Any]:
     if is_number(values):
         real.sort()
     return real + [None] * (None in every)
+
+
+def places_of(values: pd.Series, order: Sequence[Any]) -> list[int]:
+    """Where each value stands in an order that `distinct` gave."""
+    return [order.index(None if is_missing(value) else value) for value in values]
 
 
 def is_number(values: pd.Series) -> bool:
@@ -273,7 +279,8 @@ def measure_rows(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     empty = failed.drop(columns=[*FACETS, "measure"]).merge(
         rows[[*FACETS, "measure"]].drop_duplicates(), how="cross"
     )
-    return pd.concat([rows, empty], ignore_index=True)
+    whole = pd.concat([rows, empty], ignore_index=True)
+    return whole.sort_values("cell", kind="stable", ignore_index=True)
 
 
 def narrow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from figures.sweep_choice import (
     narrow,
     no_such,
     pick_over,
+    places_of,
     share_out,
     split,
 )
@@ -84,7 +86,8 @@ def paired_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     roles = share_out(sweep, shown, over, "", lines=False)
     parts = list(split(shown.rows, roles.panels))
     first = sweep.word(versus, against) if versus in FACETS else against
-    note = " ".join([NOTE.format(f"the {first}" if versus == "cut" else first), *shown.notes])  # fmt: skip
+    other = f"the {first}" if versus == "cut" else first
+    note = " ".join([NOTE.format(other), *shown.notes])
     fixed = {} if len(parts) > 1 else parts[0][0]
     title = heading(sweep, f"Difference of power from {first}", shown, fixed)
     titles = [panel_title(sweep, key) if len(parts) > 1 else "" for key, _ in parts]
@@ -116,7 +119,8 @@ def paired_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
         )  # fmt: skip
     for i, (ax, (_, own)) in enumerate(zip(panels.axes, parts, strict=True)):
         if number:
-            draw_differences(ax, own.sort_values(over), own.sort_values(over)[over], upright=True)
+            ordered = own.sort_values(over)
+            draw_differences(ax, ordered, ordered[over], upright=True)
             value_axis(ax, [float(name) for name in names], panels.width)
             ax.set_ylim(*limits)
             ax.grid(True, axis="y")
@@ -126,8 +130,7 @@ def paired_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
             else:
                 ax.tick_params(labelleft=False)
         else:
-            places = own[over].map(lambda name: _place(names, name))
-            draw_differences(ax, own, places, upright=False)
+            draw_differences(ax, own, places_of(own[over], names), upright=False)
             ax.set_ylim(len(names) - 0.5, -0.5)
             ax.set_yticks(range(len(names)), broken if panels.is_first(i) else [""] * len(names))
             ax.tick_params(axis="y", length=0)
@@ -137,11 +140,9 @@ def paired_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     return panels.figure
 
 
-def _place(names: list[Any], name: Any) -> int:
-    return names.index(name) if name in names else names.index(None)
-
-
-def draw_differences(ax: Axes, rows: pd.DataFrame, places: pd.Series, *, upright: bool) -> None:
+def draw_differences(
+    ax: Axes, rows: pd.DataFrame, places: Sequence[float], *, upright: bool
+) -> None:
     """Draw differences as dots with two error bars each.
 
     Parameters
@@ -150,13 +151,13 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, places: pd.Series, *, upright
         Where to draw.
     rows : DataFrame
         difference, mc_error, mc_error_unpaired.
-    places : Series
+    places : sequence
         Where each stands on the other axis.
     upright : bool
         Whether differences are vertical; then a thin line joins them.
     """
     values = rows["difference"].to_numpy(dtype=np.float64)
-    at = places.to_numpy(dtype=np.float64)
+    at = np.asarray(places, dtype=np.float64)
     x, y, side = (at, values, "yerr") if upright else (values, at, "xerr")
     (ax.axhline if upright else ax.axvline)(
         0.0, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0))

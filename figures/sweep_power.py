@@ -35,6 +35,7 @@ from figures.sweep_choice import (
     narrow,
     pick_measure,
     pick_over,
+    places_of,
     share_out,
     split,
 )
@@ -357,27 +358,23 @@ def draw_row_dots(
     over : str
         Column of the names.
     names : sequence
-        Of the rows; dots come in their order.
+        Of the rows, from the top.
     look : Look
         Colour and marker.
     shift : float
         How far below the middle of a row, in rows.
     """
-    found = rows.set_index(over)
-    at = [k for k, name in enumerate(names) if name in found.index]
-    dots = found.loc[[names[k] for k in at]]
     ax.errorbar(
-        dots["estimate"], np.array(at) + shift, xerr=1.96 * dots["mc_error"], fmt=look.marker,
-        color=look.colour, markersize=4.0, elinewidth=1.2, capsize=2.0, clip_on=False,
+        rows["estimate"], np.array(places_of(rows[over], names)) + shift,
+        xerr=1.96 * rows["mc_error"], fmt=look.marker, color=look.colour, markersize=4.0,
+        elinewidth=1.2, capsize=2.0, clip_on=False,
     )  # fmt: skip
 
 
 def _tell(ax: Axes, rows: pd.DataFrame, over: str, names: Sequence[Any], measure: str) -> None:
     """The numbers, right of the rows."""
-    found = rows.set_index(over)["estimate"].dropna()
-    for k, name in enumerate(names):
-        if name in found.index:
-            value = float(found[name])
-            share = measure.startswith(SHARES)
-            text = f"{100.0 * value:.1f} %" if share else tick_text(float(f"{value:.4g}"))
-            ax.text(1.03, k, text, va="center_baseline", transform=ax.get_yaxis_transform())
+    known = rows[np.isfinite(rows["estimate"])]
+    for k, value in zip(places_of(known[over], names), known["estimate"], strict=True):
+        share = measure.startswith(SHARES)
+        text = f"{100.0 * value:.1f} %" if share else tick_text(float(f"{value:.4g}"))
+        ax.text(1.03, k, text, va="center_baseline", transform=ax.get_yaxis_transform())

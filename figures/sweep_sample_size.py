@@ -274,7 +274,7 @@ def draw_required(
 
 def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str) -> Figure:
     """Names as rows, with the sizes to the right: a row for each combination."""
-    names = list(dict.fromkeys(name for name in (over, *shown.varying) if name))
+    names = list(dict.fromkeys(name for name in (over, *shown.varying) if name)) or ["method"]
     rows = pd.concat([part for _, part in split(shown.rows, names)], ignore_index=True)
     if len(rows) > MOST_ROWS:
         raise ChoiceError(
@@ -285,7 +285,6 @@ def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str) -> F
     tell = sweep.told if sum(name in sweep.paths for name in names) > 1 else sweep.word
     told = [
         ", ".join(tell(name, value) for name, value in zip(names, row, strict=True))
-        or sweep.word("method", rows["method"].iloc[0])
         for row in rows[names].astype(object).itertuples(index=False, name=None)
     ]
     broken = ["\n".join(wrap(name, 3.0, 8.5)) for name in told]
@@ -306,10 +305,11 @@ def _rows(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str) -> F
     ax.plot(rows["required"], range(len(rows)), look.marker, color=look.colour, markersize=4.5)
     for position, end, marker in (("below", "smallest", "<"), ("above", "largest", ">")):
         beyond = rows[rows["position"] == position]
-        ax.plot(
-            beyond[end], beyond.index, marker, color=look.colour, markerfacecolor="white",
-            markersize=6.5, clip_on=False,
-        )  # fmt: skip
+        if len(beyond):
+            ax.plot(
+                beyond[end], beyond.index, marker, color=look.colour, markerfacecolor="white",
+                markersize=6.5, clip_on=False,
+            )  # fmt: skip
     for y, text in enumerate(right):
         ax.text(1.02, y, text, va="center_baseline", transform=ax.get_yaxis_transform())
     ax.set_ylim(len(rows) - 0.5, -0.5)
