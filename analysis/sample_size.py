@@ -62,8 +62,8 @@ class Required:
     standard_error: float
     position: str
     """Of the size needed among those simulated: "inside", "below" (the smallest is more than
-    enough), "above" (the largest is too small), or "unresolved", where power says too little
-    to put a line through."""
+    enough), "above" (the largest is too small), or "unresolved", where power falls with size or
+    says too little to put a line through."""
 
     n_sizes: int
     """Sizes that the line was put through."""
@@ -121,9 +121,12 @@ def required_size(
     if line is None:
         return _nowhere(_outside(power, target) or "unresolved", len(size), np.nan)
     if line.slope <= 0.0:
-        # Power that does not rise with size tells on which side all sizes are, and no more.
-        side = "above" if float(np.mean(power)) < target else "below"
-        return _nowhere(side, line.n_sizes, line.misfit)
+        # Where power is flat all sizes may be on one side. Where it falls, as it can when more
+        # patients bring the same events sooner, no larger trial is known to help.
+        falls = line.slope < -NORMAL_975 * line.slope_error
+        side = _outside(power, target)
+        known = side and not (falls and side == "above")
+        return _nowhere(side if known else "unresolved", line.n_sizes, line.misfit)
     root = line.meets(target)
     if not np.sqrt(size[0]) <= root <= np.sqrt(size[-1]):
         side = "below" if root < np.sqrt(size[0]) else "above"
@@ -167,6 +170,11 @@ class _Line:
     @property
     def n_sizes(self) -> int:
         return self.influence.shape[1]
+
+    @property
+    def slope_error(self) -> float:
+        """Largest standard error of the slope, as `error`."""
+        return float(np.sum(np.abs(self.influence[1])))
 
     def meets(self, target: float) -> float:
         """Square root of the size at which the line reaches a power."""

@@ -246,8 +246,8 @@ def done_rows(table: pd.DataFrame) -> pd.DataFrame:
     done = table[table["status"] == "done"]
     if done.empty:
         reasons = [str(text) for text in table["error"].dropna() if str(text)]
-        why = f", the first because: {reasons[0]}" if reasons else ""
-        raise ChoiceError(f"nothing to draw: every cell failed{why}")
+        why = f"; the first failed because: {reasons[0]}" if reasons else ""
+        raise ChoiceError(f"nothing to draw: no cell is done{why}")
     return done
 
 

@@ -64,7 +64,9 @@ def paired_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     """
     table = read_sweep_paired(place, sweep)
     if table is None:
-        raise ChoiceError("no sweep_paired.csv: a sweep of trials with several comparisons has it.")
+        raise ChoiceError(
+            "no sweep_paired.parquet: a sweep of trials with several comparisons has it."
+        )
     facets = list(dict.fromkeys(table["versus"]))
     versus = choice.by or ("method" if "method" in facets else facets[0])
     if versus not in facets:

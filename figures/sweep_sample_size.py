@@ -164,13 +164,13 @@ def _reach(rows: pd.DataFrame) -> tuple[float, float]:
     return float(low.min(axis=None)), float(high.max(axis=None))
 
 
-def _note(shown: Shown, how: str) -> str:
+def _note(shown: Shown, how: str, mark: str = "?") -> str:
     parts = [NOTE.format(how)]
     positions = set(shown.rows["position"])
     if positions & {"below", "above"}:
         parts.append("Beyond the sizes simulated, nothing is extrapolated.")
     if "unresolved" in positions:
-        parts.append("?: too little is known to tell.")
+        parts.append(f"{mark}: power falls with size, or tells too little.")
     return " ".join([*parts, *shown.notes])
 
 
@@ -204,7 +204,7 @@ def _lines(sweep: Sweep, shown: Shown, choice: Choice, size: str, over: str, by:
     values = distinct(shown.rows[roles.by]) if roles.by else [None]
     several = len(parts)
     title = _title(sweep, size, choice)
-    note = _note(shown, "Bands:")
+    note = _note(shown, "Bands:", "Crosses")
     if set(shown.rows["position"]) & {"below", "above"}:
         note += " Open triangles: fewer (down) or more (up) than were simulated."
     fixed = {} if several > 1 else parts[0][0]
@@ -262,7 +262,9 @@ def draw_required(
         x, y, color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=4.0,
         zorder=2.5,
     )  # fmt: skip
-    for position, end, marker in (("below", "smallest", "v"), ("above", "largest", "^")):
+    for position, end, marker in (
+        ("below", "smallest", "v"), ("above", "largest", "^"), ("unresolved", "largest", "x"),
+    ):  # fmt: skip
         beyond = rows[rows["position"] == position]
         if len(beyond):
             ax.plot(

@@ -2,7 +2,7 @@
 
 A sweep repeats one run over the values of its swept parameters; each
 combination is a cell. What was swept, and in what words, is in ``sweep.json``;
-results are in ``sweep.parquet``, ``sweep_paired.csv`` and
+results are in ``sweep.parquet``, ``sweep_paired.parquet`` and
 ``sweep_curves.parquet``. The readers check that the columns are there.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from figures.shared import ResultFileError, method_words, read_table
+from figures.shared import ResultFileError, method_words
 from sim.endpoint.endpoint import short_name
 
 __all__ = [
@@ -65,6 +65,20 @@ MEASURES = {
     "target_reached": "Share of trials that reach the target of the cut",
 }
 """Measures in words, as the label of an axis."""
+
+PATHS = {
+    "cohort.n_patients": "patients of the cohort",
+    "trial.alpha": "one-sided level",
+    "trial.dropout": "dropout a month",
+    "trial.n_patients": "patients",
+}
+"""Common parameters in words."""
+
+PARTS_OF_CUT = {
+    "date": "date of the {} cut, months",
+    "events": "events at the {} cut",
+    "follow_up": "follow-up at the {} cut, months",
+}
 
 NUMBERED = {
     "date_quantile": "Date of the cut, months, quantile {} %",
@@ -118,6 +132,9 @@ class Sweep:
     design: str
     n_cells: int
     n_failed: int
+    n_missing: int
+    """Cells that have not been made yet."""
+
     citations_withdrawn: bool
 
     @property
@@ -166,12 +183,16 @@ class Sweep:
             made += f" of {self.n_patients:,}\u00a0patients"
         elif not cohort and self.n_replicates:
             made += f" of {self.n_replicates:,}\u00a0trials"
-            made += f" ({self.design})" if self.design else ""
+            # What is swept may be part of the design.
+            first = "in the first, " if self.n_cells > 1 else ""
+            made += f" ({first}{self.design})" if self.design else ""
         parts = [note, f"{made}, seed\u00a0{self.seed}."]
         if self.n_cells > 1:
             parts.append("All cells share the seed, so neighbouring cells share patients.")
         if self.n_failed:
             parts.append(f"Cells that failed and are not shown: {self.n_failed:,}.")
+        if self.n_missing:
+            parts.append(f"Cells that have not been made yet: {self.n_missing:,}.")
         if self.citations_withdrawn:
             parts.append("Some cited numbers were replaced by the user.")
         parts.append(self.notice or "For research and teaching, not for treating patients.")
@@ -217,10 +238,14 @@ def _path_words(path: str, labels: Mapping[str, str]) -> str:
     --------
     >>> _path_words("agents.anti_ctla4.durability", {"anti_ctla4": "anti-CTLA-4"})
     'anti-CTLA-4 durability'
-    >>> _path_words("trial.n_patients", {})
-    'n patients'
+    >>> _path_words("trial.n_patients", {}), _path_words("trial.cuts.final.events", {})
+    ('patients', 'events at the final cut')
     """
     parts = path.split(".")
+    if path in PATHS:
+        return PATHS[path]
+    if path.startswith("trial.cuts.") and len(parts) == 4 and parts[3] in PARTS_OF_CUT:
+        return PARTS_OF_CUT[parts[3]].format(labels.get(parts[2]) or parts[2].replace("_", " "))
     return " ".join(labels.get(part) or part.replace("_", " ") for part in parts[1:] or parts)
 
 
@@ -270,6 +295,7 @@ def read_sweep(place: Path) -> Sweep:
             design=str(content.get("design") or ""),
             n_cells=int(content["n_cells"]),
             n_failed=int(content.get("n_failed") or 0),
+            n_missing=int(content.get("n_missing") or 0),
             citations_withdrawn=bool(content.get("citations_withdrawn", False)),
         )
     except KeyError as error:
@@ -298,11 +324,8 @@ def read_sweep_curves(place: Path, sweep: Sweep) -> pd.DataFrame | None:
 
 
 def read_sweep_paired(place: Path, sweep: Sweep) -> pd.DataFrame | None:
-    """Read ``sweep_paired.csv``; None if there is no such file, or no row in it."""
-    table = read_table(place, "sweep_paired.csv", (*PAIRED_COLUMNS, *sweep.paths))
-    if table is not None:
-        table[list(FACETS)] = table[list(FACETS)].fillna("")
-    return table
+    """Read ``sweep_paired.parquet``; None if there is no such file, or no row in it."""
+    return _parquet(place / "sweep_paired.parquet", (*PAIRED_COLUMNS, *sweep.paths))
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:

@@ -52,7 +52,7 @@ def effect(cell, method):
 def leave_sweep(
     place, cells, *, methods=METHODS, cuts=("interim", "final"), endpoints=("pfs", "os"),
     arms=("experimental",), n=1000, failed=(), nan=(), cohort=False, figures=(), seed=4,
-    labels=AXES, question="When does a weighted test need fewer patients?", trial=True,
+    missing=(), labels=AXES, question="When does a weighted test need fewer patients?", trial=True,
 ):  # fmt: skip
     """Write the tables of a sweep; returns the folder."""
     rng = np.random.default_rng(seed)
@@ -60,8 +60,13 @@ def leave_sweep(
     rows, pairs, curves = [], [], []
     for k, cell in enumerate(cells):
         head = {"cell": k, **cell}
+        if k in missing:
+            rows.append({**head, **dict.fromkeys((*FACETS, "measure"), ""), "status": "missing"})
+            continue
         if k in failed:
-            rows.append({**head, "status": "failed", "error": "trial.n_patients: too few"})
+            nothing = dict.fromkeys((*FACETS, "measure"), "")
+            error = "trial.n_patients: too few"
+            rows.append({**head, **nothing, "status": "failed", "error": error})
             continue
         head["status"] = "done"
         for i, cut in enumerate(cuts if trial else ()):
@@ -130,7 +135,7 @@ def leave_sweep(
     table = table.astype({"n_replicates": "Int64", "n_patients": "Int64"})
     table.to_parquet(place / "sweep.parquet", index=False)
     if pairs:
-        pd.DataFrame(pairs).to_csv(place / "sweep_paired.csv", index=False)
+        pd.DataFrame(pairs).to_parquet(place / "sweep_paired.parquet", index=False)
     if curves:
         pd.concat(curves, ignore_index=True).to_parquet(place / "sweep_curves.parquet")
     about = {
@@ -145,7 +150,8 @@ def leave_sweep(
         "version": "0.1.0",
         "design": "anti-PD-1 + anti-TIGIT against anti-PD-1, one-sided level 0.025" if trial
         else "",
-        "n_cells": len(cells), "n_failed": len(failed), "citations_withdrawn": False,
+        "n_cells": len(cells), "n_failed": len(failed),
+        "n_missing": len(missing), "citations_withdrawn": False,
     }  # fmt: skip
     (place / "sweep.json").write_text(json.dumps(about))
     return place

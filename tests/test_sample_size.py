@@ -103,6 +103,15 @@ def test_power_that_does_not_rise_tells_a_side_only():
     flat = np.array([0.026, 0.025, 0.024, 0.025, 0.024, 0.023])
     assert required_size(SIZES, flat, trials(1000), 0.9).position == "above"
     assert required_size(SIZES, 0.95 + flat, trials(1000), 0.9).position == "below"
+    assert required_size(SIZES, flat, trials(1000), 0.0245).position == "unresolved"
+
+
+def test_power_that_falls_with_size_is_not_said_to_need_more():
+    # More patients bring the same events sooner, and a late effect is seen in fewer of them.
+    falls = np.array([0.8, 0.75, 0.7, 0.65, 0.6, 0.5])
+    assert required_size(SIZES, falls, trials(1000), 0.9).position == "unresolved"
+    assert required_size(SIZES, falls, trials(1000), 0.6).position == "unresolved"
+    assert required_size(SIZES, falls, trials(1000), 0.4).position == "below"
 
 
 def test_shares_of_none_and_all_say_between_which_sizes_and_not_where():

@@ -135,11 +135,12 @@ def test_the_caption_says_what_was_simulated(tmp_path):
 
 
 def test_a_line_breaks_where_a_cell_failed_or_has_no_value(tmp_path):
-    leave_sweep(tmp_path, product(SIZES), failed=(2,), nan=((4, "logrank"),))
+    leave_sweep(tmp_path, product(SIZES), failed=(2,), missing=(0,), nan=((4, "logrank"),))
     (ax,) = drawn(tmp_path, "power").axes
     first, second, _ = (np.asarray(line.get_ydata()) for line in lines(ax))
-    assert np.isnan(first).tolist() == [False, False, True, False, True, False]
-    assert np.isnan(second).tolist() == [False, False, True, False, False, False]
+    assert np.isnan(first).tolist() == [True, False, True, False, True, False]
+    assert np.isnan(second).tolist() == [True, False, True, False, False, False]
+    assert "Cells that have not been made yet: 1." in caption(drawn(tmp_path, "power"))
 
 
 def test_what_else_varies_has_panels(tmp_path):
@@ -208,7 +209,7 @@ def test_parameters_that_change_together_share_a_line(tmp_path):
     figure = drawn(tmp_path, "power")
     assert len(figure.axes) == 1
     assert len(lines(figure.axes[0])[0].get_xdata()) == 6
-    assert "With patients also changes cuts final events." in caption(figure)
+    assert "With patients also changes events at the final cut." in caption(figure)
 
 
 def test_names_are_rows_with_a_dot_for_each_method(tmp_path):
@@ -227,6 +228,24 @@ def test_names_are_rows_with_a_dot_for_each_method(tmp_path):
         at = np.asarray(line.get_xdata(), dtype=np.float64)
         np.testing.assert_array_equal(at[down], order)
         np.testing.assert_allclose(np.asarray(line.get_ydata())[down], np.arange(4) + shift)
+
+
+def test_a_number_that_may_be_missing_is_a_name(tmp_path):
+    leave_sweep(tmp_path, product({**SIZES, "trial.cuts.final.events": [300, None, 200]}))
+    path = tmp_path / "sweep.parquet"
+    cells = pd.read_parquet(path).astype({"trial.cuts.final.events": "Int64"})
+    cells.to_parquet(path)
+    figure = drawn(tmp_path, "power", over="trial.cuts.final.events", where=["n_patients=300"])
+    (ax,) = figure.axes
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["200", "300", "none"]
+    assert ax.get_title(loc="left") == "Events at the final cut"
+    rows = table(tmp_path)
+    rows = rows[(rows["method"] == "logrank") & (rows[N] == 300)]
+    assert sorted(lines(ax)[0].get_xdata()) == sorted(rows["estimate"])
+    panels = drawn(tmp_path, "power", over=N, method="logrank").axes
+    assert len(panels) == 1
+    assert len(lines(panels[0])) == 3
 
 
 def test_one_cell_has_a_row_for_each_method(tmp_path):
@@ -397,7 +416,7 @@ def bars(ax, colour):
 def test_paired_differences_have_both_errors(tmp_path):
     leave_sweep(tmp_path, product(SIZES))
     figure = drawn(tmp_path, "paired")
-    rows = pd.read_csv(tmp_path / "sweep_paired.csv")
+    rows = pd.read_parquet(tmp_path / "sweep_paired.parquet")
     rows = rows[(rows["cut"] == "final") & (rows["endpoint"] == "pfs")]
     assert len(figure.axes) == 2
     for ax, method in zip(figure.axes, METHODS[1:], strict=True):
@@ -654,7 +673,7 @@ def test_a_sweep_that_failed_says_why(tmp_path):
     with pytest.raises(ChoiceError) as error:
         drawn(tmp_path, "power")
     assert str(error.value) == (
-        "nothing to draw: every cell failed, the first because: trial.n_patients: too few"
+        "nothing to draw: no cell is done; the first failed because: trial.n_patients: too few"
     )
 
 
