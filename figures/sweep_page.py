@@ -12,6 +12,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
 from figures.page import KEY_LINE, MARGIN, PAGE, Page
 from figures.shared import (
@@ -30,14 +31,16 @@ from figures.sweep_choice import Shown
 from figures.sweep_tables import Sweep
 
 __all__ = [
-    "LOOKS", "Key", "Look", "Panels", "heading", "limits_of", "panel_title", "value_axis",
-    "value_ticks",
+    "LOOKS", "Key", "Look", "Panels", "draw_band", "heading", "limits_of", "panel_title",
+    "value_axis", "value_ticks",
 ]  # fmt: skip
 
 AXIS_FOOT = 0.5
 """Inches below a panel for its ticks and its label."""
 
 TITLE_LINE = 0.17
+FloatArray = NDArray[np.float64]
+
 LOG_RATIO = 50.0
 """Ratio of the largest value of a parameter to its smallest from which its axis is logarithmic."""
 
@@ -263,6 +266,26 @@ def _spaced(
             kept.append(value)
             end = middle + half
     return kept
+
+
+def draw_band(ax: Axes, x: FloatArray, low: FloatArray, high: FloatArray, colour: str) -> None:
+    """Fill between two edges; a point without a neighbour has a bar, as a band of no width is not
+    seen.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    x, low, high : ndarray, shape (K,)
+        From left to right; NaN where there is nothing.
+    colour : str
+        Drawn pale.
+    """
+    ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    there = np.concatenate([[False], np.isfinite(low + high), [False]])
+    alone = there[1:-1] & ~there[:-2] & ~there[2:]
+    if alone.any():
+        ax.vlines(x[alone], low[alone], high[alone], color=colour, linewidth=1.2)
 
 
 def limits_of(

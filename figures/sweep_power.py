@@ -44,6 +44,7 @@ from figures.sweep_page import (
     Key,
     Look,
     Panels,
+    draw_band,
     heading,
     limits_of,
     panel_title,
@@ -279,7 +280,7 @@ def draw_line(
     """
     x, y = (rows[name].to_numpy(dtype=np.float64) for name in (across, "estimate"))
     reach = 1.96 * rows[error].to_numpy(dtype=np.float64)
-    ax.fill_between(x, y - reach, y + reach, color=look.colour, alpha=0.2, linewidth=0)
+    draw_band(ax, x, y - reach, y + reach, look.colour)
     ax.plot(
         x, y, color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=4.0,
         clip_on=False, zorder=2.5,

@@ -37,7 +37,7 @@ from figures.sweep_choice import (
     split,
 )
 from figures.sweep_heatmap import MOST_GRIDS, grids_page, pick_pair
-from figures.sweep_page import LOOKS, Look, Panels, heading, panel_title, value_axis
+from figures.sweep_page import LOOKS, Look, Panels, draw_band, heading, panel_title, value_axis
 from figures.sweep_power import key_of
 from figures.sweep_tables import FACETS, Sweep, read_cells
 from sim.storage import write_text
@@ -257,7 +257,7 @@ def draw_required(
     aside = ax.transData + ScaledTranslation(shift / 72.0, 0.0, figure.dpi_scale_trans)
     names = (across, "required", "lower", "upper")
     x, y, low, high = (rows[name].to_numpy(dtype=np.float64) for name in names)
-    ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0)
+    draw_band(ax, x, low, high, look.colour)
     ax.plot(
         x, y, color=look.colour, linestyle=look.dashes, marker=look.marker, markersize=4.0,
         zorder=2.5,

@@ -184,7 +184,7 @@ class Sweep:
         elif not cohort and self.n_replicates:
             made += f" of {self.n_replicates:,}\u00a0trials"
             # What is swept may be part of the design.
-            first = "in the first, " if self.n_cells > 1 else ""
+            first = "in the first cell, " if self.n_cells > 1 else ""
             made += f" ({first}{self.design})" if self.design else ""
         parts = [note, f"{made}, seed\u00a0{self.seed}."]
         if self.n_cells > 1:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection, QuadMesh
+from matplotlib.collections import LineCollection, PolyCollection, QuadMesh
 from matplotlib.text import Text
 from sweeps import LABELS, METHODS, leave_sweep, one_at_a_time, product
 
@@ -139,6 +139,13 @@ def test_a_line_breaks_where_a_cell_failed_or_has_no_value(tmp_path):
     (ax,) = drawn(tmp_path, "power").axes
     first, second, _ = (np.asarray(line.get_ydata()) for line in lines(ax))
     assert np.isnan(first).tolist() == [True, False, True, False, True, False]
+    # Cells 1, 3 and 5 of log-rank have no neighbour, and bars for want of a band.
+    (bar, *_) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    rows = table(tmp_path).set_index(["cell", "method"])
+    for segment, cell in zip(bar.get_segments(), (1, 3, 5), strict=True):
+        estimate, error = rows.loc[(cell, "logrank"), ["estimate", "mc_error"]]
+        wanted = [estimate - 1.96 * error, estimate + 1.96 * error]
+        np.testing.assert_allclose(segment[:, 1], np.array(wanted, dtype=float), atol=1e-12)
     assert np.isnan(second).tolist() == [True, False, True, False, False, False]
     assert "Cells that have not been made yet: 1." in caption(drawn(tmp_path, "power"))
 
