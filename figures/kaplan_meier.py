@@ -319,7 +319,9 @@ def draw_kaplan_meier(
 def _first_with_few(rows: pd.DataFrame) -> int:
     """Index of the first row after which few patients are left; the last row if there is none."""
     at_risk = rows["at_risk"].to_numpy()
-    patients = int(rows[["at_risk", "events", "censored"]].iloc[0].sum())
+    # Curves of sweeps have no counts but this one; nobody has left before their first row.
+    counts = [name for name in ("at_risk", "events", "censored") if name in rows.columns]
+    patients = int(rows[counts].iloc[0].sum())
     few = np.flatnonzero(at_risk < max(FEW, FEW_SHARE * patients))
     return int(few[0]) if few.size else len(rows) - 1
 

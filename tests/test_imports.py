@@ -18,6 +18,7 @@ COMMANDS = {
     "complaint.py",
     "conduct.py",
     "estimand.py",
+    "figures_command.py",
     "output.py",
     "provenance.py",
     "sweep_command.py",

@@ -1,0 +1,131 @@
+"""Every figure of a sweep, from the tables in its folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from figures.run import STYLE
+from figures.shared import save
+from figures.sweep_choice import Choice, ChoiceError, no_such
+from figures.sweep_curves import curves_page
+from figures.sweep_heatmap import heatmap_page
+from figures.sweep_paired import paired_page
+from figures.sweep_power import power_page
+from figures.sweep_sample_size import required_path, sample_size_page
+from figures.sweep_tables import Sweep, read_sweep
+from figures.sweep_tornado import tornado_page
+
+__all__ = ["KINDS", "check_kind", "draw_kind", "draw_sweep"]
+
+KINDS: Mapping[str, Callable[[Path, Sweep, Choice], Figure]] = {
+    "power": power_page,
+    "heatmap": heatmap_page,
+    "sample_size": sample_size_page,
+    "paired": paired_page,
+    "tornado": tornado_page,
+    "curves": curves_page,
+}
+"""Kinds of figure by name."""
+
+SUFFIXES = (".png", ".svg", ".csv")
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of figure that there is not.
+
+    Raises
+    ------
+    ChoiceError
+        With the nearest one.
+    """
+    if kind not in KINDS:
+        raise ChoiceError(no_such("KIND", "kind of figure", kind, list(KINDS)))
+
+
+def draw_kind(place: Path, kind: str, choice: Choice) -> list[Path]:
+    """Draw one figure of a sweep.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+        Folder of the sweep.
+    kind : str
+        One of `KINDS`.
+    choice : Choice
+        What is shown.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The PNG, the SVG and, of sample sizes, the table.
+
+    Raises
+    ------
+    ResultFileError
+        If the folder is none of a sweep, or its tables cannot be drawn from.
+    ChoiceError
+        If there is no such kind, or no such thing as was asked for.
+    OutputError
+        If it cannot be written.
+    """
+    check_kind(kind)
+    if Path(choice.output).name != choice.output or Path(choice.output).suffix in SUFFIXES:
+        raise ChoiceError(
+            f"--output: give a name without folder and suffix, got '{choice.output}'."
+        )
+    sweep = read_sweep(place)
+    with matplotlib.rc_context(fname=STYLE):
+        written = save(KINDS[kind](place, sweep, choice), place, choice.output or f"sweep_{kind}")
+    return [*written, required_path(place, choice)] if kind == "sample_size" else written
+
+
+def draw_sweep(place: Path) -> list[Path]:
+    """Draw the figures that ``sweep.json`` lists or, if it lists none, those that fit.
+
+    A second figure of a kind is called ``sweep_KIND_2``, unless it has a name of its own.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+        Folder of the sweep.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files written.
+
+    Raises
+    ------
+    ResultFileError, ChoiceError, OutputError
+        As `draw_kind`, where a figure is listed. Where none is, kinds that the tables cannot be
+        drawn as are left out.
+    """
+    sweep = read_sweep(place)
+    if sweep.wanted:
+        listed = [(item.kind, item.options) for item in sweep.wanted]
+    else:
+        listed = [(kind, {}) for kind in KINDS]
+    written: list[Path] = []
+    stems: set[str] = set()
+    for kind, options in listed:
+        check_kind(kind)
+        choice = Choice.of(kind, options)
+        stem, again = choice.output or f"sweep_{kind}", 2
+        while stem in stems:
+            stem, again = f"{choice.output or f'sweep_{kind}'}_{again}", again + 1
+        stems.add(stem)
+        try:
+            written += draw_kind(place, kind, _named(choice, kind, stem))
+        except ChoiceError:
+            if sweep.wanted:
+                raise
+    return written
+
+
+def _named(choice: Choice, kind: str, stem: str) -> Choice:
+    return choice if stem == f"sweep_{kind}" else replace(choice, output=stem)
