@@ -24,6 +24,7 @@ from sim.definitions import KINDS, Definition
 from sim.endpoint.by_name import ENDPOINTS as TRIAL_ENDPOINTS
 from sim.errors import ScenarioError, unknown_name
 from sim.hazard import Clock, PiecewiseClock, WeibullClock
+from sim.override import EVERY
 from sim.plan import TrialPlan
 from sim.scenario import (
     Activity,
@@ -926,7 +927,7 @@ def claims_of(whole: RunConfig, overrides: Iterable[str] = ()) -> tuple[Claim, .
                 relative = path[len(root) + 1 :]
                 source = _covering(part.sources, relative)
                 typed = path.replace("[", ".").replace("]", "")
-                if any(typed == key or typed.startswith(f"{key}.") for key in replaced):
+                if any(_replaces(key, typed) for key in replaced):
                     found.append(Claim(path, value, "override", "set on the command line", ""))
                 else:
                     found.append(
@@ -935,6 +936,14 @@ def claims_of(whole: RunConfig, overrides: Iterable[str] = ()) -> tuple[Claim, .
                         else Claim(path, value, "", "", "")
                     )
     return tuple(found)
+
+
+def _replaces(key: str, path: str) -> bool:
+    """Whether an override of `key`, where ``*`` is any one name, replaces the number at `path`."""
+    names, above = path.split("."), key.split(".")
+    return len(above) <= len(names) and all(
+        own in (EVERY, name) for own, name in zip(above, names, strict=False)
+    )
 
 
 def _claims_in_use(whole: RunConfig, overrides: Iterable[str]) -> tuple[Claim, ...]:

@@ -8,7 +8,7 @@ composing alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
@@ -16,12 +16,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sim.errors import ScenarioError, unknown_name
 
-__all__ = ["DIGITS", "rounded", "value_at", "with_values"]
+__all__ = ["DIGITS", "EVERY", "rounded", "value_at", "with_values"]
 
 Node = TypeVar("Node")
 
 DIGITS = 12
 """Significant digits of the numbers of a cell: 0.1 + 0.2 and 0.3 are one cell, not two."""
+
+EVERY = "*"
+"""In a path, every entry of a mapping or list: ``agents.partner.hazard_ratio.*``."""
 
 
 def with_values(whole: Node, values: Mapping[str, Any]) -> Node:
@@ -33,7 +36,8 @@ def with_values(whole: Node, values: Mapping[str, Any]) -> Node:
         Of `sim.schema`.
     values : mapping
         By path, such as ``trial.cuts.final.events``. A mapping is merged into
-        what is there, a list replaces it, as Hydra does.
+        what is there, a list replaces it, as Hydra does. A ``*`` in a path stands
+        for every entry of a mapping or list.
 
     Raises
     ------
@@ -48,18 +52,38 @@ def with_values(whole: Node, values: Mapping[str, Any]) -> Node:
 def value_at(whole: Any, path: str) -> Any:
     """What a configuration holds at a path.
 
+    A path with ``*`` has the value that all its entries have; None if they differ.
+
     Raises
     ------
     ScenarioError
         If the path does not exist.
     """
-    node, done = whole, ""
-    for name in path.split("."):
-        entries = _entries(node)
-        if entries is None or name not in entries:
-            raise _no_entry(done, path, name, node)
-        node, done = entries[name], f"{done}.{name}" if done else name
-    return node
+    return _value(whole, path.split("."), path)
+
+
+def _value(node: Any, names: list[str], path: str) -> Any:
+    """What lies where `names` lead from `node`."""
+    if not names:
+        return node
+    name, *rest = names
+    entries = _entries(node)
+    if entries and _is_every(name, node):
+        values = [_value(entry, rest, path) for entry in entries.values()]
+        return values[0] if all(value == values[0] for value in values) else None
+    if entries is None or name not in entries:
+        raise _no_entry(_above(path, names), path, name, node)
+    return _value(entries[name], rest, path)
+
+
+def _above(path: str, names: Sequence[str]) -> str:
+    """The path without its last names."""
+    return path.removesuffix(".".join(names)).rstrip(".")
+
+
+def _is_every(name: str, node: Any) -> bool:
+    """Whether a name stands for every entry: fields of different kinds have no common value."""
+    return name == EVERY and isinstance(node, dict | list)
 
 
 def rounded(node: Any) -> Any:
@@ -88,10 +112,13 @@ def _put(node: Any, hint: Any, names: list[str], path: str, value: Any) -> Any:
     if not names:
         return _merged(node, hint, path, value)
     name, *rest = names
-    done = path.removesuffix(".".join(names)).rstrip(".")
     entries = _entries(node)
+    if entries and _is_every(name, node):
+        for entry in entries:
+            node = _put(node, hint, [entry, *rest], path, value)
+        return node
     if entries is None or name not in entries:
-        raise _no_entry(done, path, name, node)
+        raise _no_entry(_above(path, names), path, name, node)
     changed = _put(entries[name], _hint_below(node, hint, name), rest, path, value)
     if isinstance(node, dict):
         return {**node, name: changed}

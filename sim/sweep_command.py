@@ -8,6 +8,7 @@ where it was stopped.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -452,7 +453,9 @@ def _before(
 ) -> str:
     """Cells, estimated time and the first three, before it starts."""
     grid = definition.grid
-    sizes = " x ".join(f"{len(_distinct(definition, i))}" for i in range(len(grid.paths)))
+    counts = [len(_distinct(definition, i)) for i in range(len(grid.paths))]
+    # Values in step, or one at a time, are no product.
+    sizes = (" x " if math.prod(counts) == len(grid.cells) else ", ").join(map(str, counts))
     part = f", {len(indices)} of them in shard {whole.shard}" if whole.n_shards > 1 else ""
     lines = []
     if definition.config.question:

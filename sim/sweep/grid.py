@@ -205,7 +205,7 @@ def _given(where: str, path: str, given: Any, options: Options) -> list[Any]:
         return list(given)
     if not isinstance(given, str):
         return [given]
-    override = _parsed(where, f"{path}={given}")
+    override = _parsed(where, f"x={given}")
     if not override.is_sweep_override():
         return [given]
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
