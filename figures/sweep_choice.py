@@ -337,7 +337,18 @@ def narrow(
         raise ChoiceError("nothing to draw: none of these cells has a value")
     varying = [path for path in sweep.paths if len(distinct(rows[path])) > 1]
     varying += [facet for facet in FACETS if rows[facet].nunique() > 1]
-    return Shown(rows, fixed, tuple(varying), ())
+    return Shown(rows, fixed, tuple(varying), _chosen(sweep, table, rows))
+
+
+def _chosen(sweep: Sweep, table: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
+    """Of which of several values of swept parameters the rows are, in words."""
+    held = {
+        path: distinct(rows[path])[0]
+        for path in sweep.paths
+        if len(distinct(rows[path])) == 1 and len(distinct(table[path])) > 1
+    }
+    told = "; ".join(sweep.told(path, value) for path, value in held.items())
+    return (f"Shown of several: {told}.",) if held else ()
 
 
 def hold_others(sweep: Sweep, shown: Shown, table: pd.DataFrame, kept: Sequence[str]) -> Shown:

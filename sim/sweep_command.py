@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from sim.config import check_run, read_config
-from sim.errors import OutputError, ScenarioError
+from sim.errors import OutputError, ResistimeError, ScenarioError
 from sim.output import provenance, write_table
 from sim.provenance import program_version
 from sim.schema import RunConfig
@@ -331,7 +331,17 @@ def finish(
 
 
 def _draw(place: Path) -> int:
-    return 0
+    """Draw the figures of a sweep; how many files that made."""
+    from figures.sweep import draw_sweep
+
+    for picture in (*place.glob("sweep_*.png"), *place.glob("sweep_*.svg")):
+        picture.unlink()
+    try:
+        return sum(path.suffix in (".png", ".svg") for path in draw_sweep(place))
+    except ResistimeError as error:
+        # The cells are there: what cannot be drawn as listed can be drawn otherwise.
+        print(f"resistime: figures: {error} (resistime-figures)", file=sys.stderr)
+        return 0
 
 
 def _write_provenance(definition: Definition, place: Path, seconds: float) -> None:
