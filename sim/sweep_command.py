@@ -29,7 +29,7 @@ from sim.sweep.cell import Asked, Base
 from sim.sweep.dask import check_dask, run_on_dask
 from sim.sweep.definition import Definition, composed, group_options, kept_overrides
 from sim.sweep.engine import Outcome, Todo, Work, run_cells
-from sim.sweep.grid import Grid, read_grid, read_value, written
+from sim.sweep.grid import Grid, last_name, read_grid, read_value, written
 from sim.sweep.pilot import bytes_of_cell, measure_pace, spoken_time
 from sim.sweep.store import CELLS, Store, environment
 from sim.sweep.table import Collected, Source, collect
@@ -84,7 +84,7 @@ def _asked(whole: RunConfig) -> Asked:
 
 
 def _name(whole: RunConfig, grid: Grid) -> str:
-    return whole.sweep.name or " by ".join(path.rpartition(".")[2] for path in grid.paths)
+    return whole.sweep.name or " by ".join(last_name(path) for path in grid.paths)
 
 
 # ---------------------------------------------------------------- the folder
@@ -597,7 +597,9 @@ def _after(
                 f"({CELLS}/{name}/environment.json)"
             )
     if definition.config.notice:
-        lines += ["", definition.config.notice]
+        # Its numbers are those of the sweep as it is shipped.
+        of = "" if len(definition.overrides) == 1 else "Without further settings: "
+        lines += ["", of + definition.config.notice]
     lines.append("For research and teaching, not for treating patients.")
     lines.append(f"{len(found.tables)} tables and {pictures} figures in {place}")
     return "\n".join(lines)

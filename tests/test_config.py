@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from sim.config import CLAIM_GROUPS, claims_of, read_run
+from sim.config import CLAIM_GROUPS, check_run, claims_of, read_config, read_run
 from sim.errors import ScenarioError, unknown_name
 from sim.hazard import PiecewiseClock, WeibullClock
 
@@ -425,6 +425,14 @@ def test_a_replaced_number_and_no_other_loses_its_citation(alter, override, with
     for claim in replaced.claims:
         if claim.path in withdrawn:
             assert (claim.where, claim.checked) == ("set on the command line", "")
+
+
+def test_a_star_in_a_swept_path_withdraws_what_it_stands_for(composed):
+    typed = "population.strata.*.durable_responding="
+    claims = check_run(read_config(composed(*SMALL)), [typed]).claims
+    withdrawn = {claim.path for claim in claims if claim.source == "override"}
+    strata = ("tps_high", "tps_low", "tps_negative")
+    assert withdrawn == {f"population.strata.{name}.durable_responding" for name in strata}
 
 
 @pytest.mark.parametrize("group", ["population", "course", "assessment", "coupling"])

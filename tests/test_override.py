@@ -114,6 +114,36 @@ def test_values_are_found_by_the_same_paths(whole):
         value_at(whole, "trial.cuts.final.evnts")
 
 
+def test_a_star_stands_for_every_entry(whole):
+    names = [f"agents.anti_ctla4.hazard_ratio.{name}" for name in whole.population.mechanisms]
+    path = "agents.anti_ctla4.hazard_ratio.*"
+    changed = with_values(whole, {path: 0.5})
+    assert changed == with_values(whole, dict.fromkeys(names, 0.5))
+    assert value_at(changed, path) == 0.5
+    assert value_at(whole, path) is None
+    strata = with_values(whole, {"population.strata.*.baseline.priming_deficit": 0.2})
+    assert {x.baseline["priming_deficit"] for x in strata.population.strata.values()} == {0.2}
+    phases = with_values(whole, {"assessment.schedule.*.every": 4})
+    assert [phase.every for phase in phases.assessment.schedule] == [4.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("trial.*", "no setting named '*'"),
+        ("trial.weights.*", "no setting named '*'"),
+        ("population.strata.*.prevalance", "Did you mean 'prevalence'"),
+        ("coupling.spearman.*", "is a single value"),
+    ],
+)
+def test_a_star_stands_for_nothing_where_there_are_no_entries(whole, path, words):
+    for ask in (lambda: with_values(whole, {path: 0.5}), lambda: value_at(whole, path)):
+        with pytest.raises(ScenarioError) as raised:
+            ask()
+        assert words in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
 def test_numbers_are_rounded_throughout(whole):
     changed = with_values(whole, {"trial.dropout": 0.1 + 0.2, "trial.accrual.rates": [0.1 * 3]})
     assert changed.trial.dropout == 0.3

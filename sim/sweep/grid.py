@@ -20,11 +20,12 @@ from hydra.core.override_parser.types import Glob, QuotedString, ValueType
 from hydra.errors import HydraException
 
 from sim.errors import ScenarioError
-from sim.override import rounded
+from sim.override import EVERY, rounded
 from sim.schema import SweepConfig
 
 __all__ = [
-    "GROUPS", "Grid", "Values", "folder_name", "is_group", "read_grid", "read_value", "written",
+    "GROUPS", "Grid", "Values", "folder_name", "is_group", "last_name", "read_grid", "read_value",
+    "written",
 ]  # fmt: skip
 
 Values = Mapping[str, Any]
@@ -89,9 +90,20 @@ def folder_name(sweep: Mapping[str, Any]) -> str:
     if not any(parts.values()):
         return ""
     paths = [path for name in ("grid", "zip", "each") for path, _ in _flat(parts[name])]
-    words = [path.rpartition(".")[2] for path in paths] or ["cells"]
+    words = [last_name(path) for path in paths] or ["cells"]
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:6]
     return f"sweeps/{'-'.join(words[:4])}-{digest}"
+
+
+def last_name(path: str) -> str:
+    """The last name of a path, for titles and folders.
+
+    Examples
+    --------
+    >>> last_name("trial.n_patients"), last_name("agents.partner.hazard_ratio.*")
+    ('n_patients', 'hazard_ratio')
+    """
+    return path.removesuffix(f".{EVERY}").rpartition(".")[2]
 
 
 def is_group(path: str) -> bool:
