@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 import configs
+from figures.sweep import check_kind
+from figures.sweep_choice import Choice
 from sim.config import read_config
 from sim.sweep.cell import make_cell
 from sim.sweep.definition import Definition
@@ -21,11 +23,6 @@ ROOT = Path(configs.__file__).parent / "sweep"
 NAMES = sorted(path.stem for path in ROOT.glob("*.yaml"))
 each_sweep = pytest.mark.parametrize("name", NAMES)
 
-KINDS = {"power", "heatmap", "sample_size", "paired", "tornado", "curves"}
-OPTIONS = {
-    "measure", "cut", "arm", "endpoint", "method", "over", "by", "where", "size", "against",
-    "target", "output",
-}  # fmt: skip
 COLUMNS = [
     "cut", "arm", "endpoint", "method", "measure", "estimate", "mc_error", "n_replicates",
     "n_patients",
@@ -109,8 +106,8 @@ def test_its_figures_are_of_kinds_that_there_are(sweep, name):
     assert definition.config.figures
     stems = []
     for figure in definition.config.figures:
-        assert figure.kind in KINDS
-        assert set(figure.options) <= OPTIONS
+        check_kind(figure.kind)
+        Choice.of(figure.kind, figure.options)
         stems.append(figure.options.get("output", f"sweep_{figure.kind}"))
         where = figure.options.get("where", [])
         asked = [
