@@ -40,7 +40,7 @@ NEVER_TICK = np.uint32(2**30 - 1)
 """Tick of what never happens: 1024 months."""
 
 
-def to_ticks(time: FloatArray, scale: float = 1.0) -> TickArray:
+def to_ticks(time: FloatArray, scale: float = 1.0, latest: int = int(NEVER_TICK)) -> TickArray:
     """Times as whole ticks, rounded up, at least 1; what never happens is `NEVER_TICK`.
 
     Parameters
@@ -49,6 +49,8 @@ def to_ticks(time: FloatArray, scale: float = 1.0) -> TickArray:
         Months, or what gives months when multiplied by `scale`.
     scale : float, default 1
         Such as the mean of exponentials.
+    latest : int, default `NEVER_TICK`
+        Tick in which later times end.
 
     Examples
     --------
@@ -57,10 +59,14 @@ def to_ticks(time: FloatArray, scale: float = 1.0) -> TickArray:
     """
     ticks = time * (scale / TICK)
     np.ceil(ticks, out=ticks)
-    np.minimum(ticks, float(NEVER_TICK), out=ticks)
+    # To look for what is out of bounds takes half as long as to put a bound on all.
+    if ticks.max(initial=0.0) > latest:
+        np.minimum(ticks, float(latest), out=ticks)
     # Through signed integers, which hold them and are converted twice as fast.
-    whole = ticks.astype(np.int32).view(np.uint32)
-    return np.maximum(whole, np.uint32(1), out=whole)
+    whole = ticks.astype(np.int32)
+    if whole.min(initial=1) < 1:
+        np.maximum(whole, 1, out=whole)
+    return whole.view(np.uint32)
 
 
 def to_months(ticks: TickArray) -> FloatArray:

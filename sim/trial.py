@@ -462,13 +462,13 @@ def _loss(scenario: Scenario, design: TrialDesign, patients: Patients, horizon: 
     latest = to_ticks(np.array([horizon]))[0]
     lost: TickArray | None = None
     if design.dropout > 0.0:
-        lost = to_ticks(patients.draws.exponential("dropout"), 1.0 / design.dropout)
+        mean = 1.0 / design.dropout
+        lost = to_ticks(patients.draws.exponential("dropout"), mean, int(latest))
     if scenario.assessment.withdrawal > 0.0:
-        away = to_ticks(withdrawal_time(scenario.assessment, patients.draws, len(patients)))
+        months = withdrawal_time(scenario.assessment, patients.draws, len(patients))
+        away = to_ticks(months, latest=int(latest))
         lost = away if lost is None else np.minimum(lost, away)
-    if lost is None:
-        return np.full(len(patients), latest)
-    return np.minimum(lost, latest, out=lost)
+    return np.full(len(patients), latest) if lost is None else lost
 
 
 def _months_until(lost: TickArray, where: NDArray[np.intp]) -> FloatArray:
