@@ -68,7 +68,8 @@ def pack(tick: NDArray[np.uint32], event: BoolArray, arm: BoolArray) -> KeyArray
     -------
     ndarray of uint32, shape (R, N)
     """
-    flag = np.left_shift(~event, 1, dtype=np.uint8)
+    flag = (~event).view(np.uint8)
+    flag += flag
     flag |= arm
     key = np.left_shift(tick, 2)
     key |= flag
