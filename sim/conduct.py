@@ -401,7 +401,8 @@ def _analyse(
 
 
 def _count(chosen: NDArray[np.bool_]) -> FloatArray:
-    return np.count_nonzero(chosen, axis=1).astype(np.float64)
+    # Counted in 32 bits, several times faster than in the 64 of count_nonzero.
+    return np.add.reduce(chosen, axis=1, dtype=np.uint32).astype(np.float64)
 
 
 def _compare(
