@@ -158,8 +158,10 @@ class Patients:
     @cached_property
     def stratum(self) -> NDArray[np.intp]:
         """Index of the stratum, (M,)."""
+        if len(self.population.strata) == 1:
+            return np.broadcast_to(np.intp(0), len(self))  # one number that stands for all
         if self.chosen is None:
-            return _draw_stratum(self.population, self.draws, len(self))
+            return _draw_stratum(self.population, self.draws)
         others, index = self.chosen
         return others.stratum if index is None else others.stratum.take(index)
 
@@ -191,9 +193,7 @@ def draw_patients(population: Population, streams: Streams) -> Patients:
     return Patients(population, Draws(streams))
 
 
-def _draw_stratum(population: Population, draws: Draws, count: int) -> NDArray[np.intp]:
-    if len(population.strata) == 1:
-        return np.zeros(count, dtype=np.intp)
+def _draw_stratum(population: Population, draws: Draws) -> NDArray[np.intp]:
     steps = np.cumsum(population.stratum_prevalence)[:-1]
     return count_passed(steps, draws.uniform("stratum")).astype(np.intp)
 
