@@ -122,10 +122,10 @@ def event_date(
     block: TrialBlock, followed: Followed, n_events: int, stratum: int | None = None
 ) -> tuple[TickArray, BoolArray]:
     """Date of the n-th event, and whether there are as many, each (R,)."""
-    # Never is the largest number: the complement of "event" as a mask of all bits.
     date = block.entry + (followed.tick if followed.known is None else followed.known)
     counted = followed.event if stratum is None else followed.event & (block.stratum == stratum)
-    date |= (counted.astype(np.uint32) - np.uint32(1)) & NEVER_TICK
+    # One bit above all ticks makes a date that never comes.
+    date |= np.left_shift(~counted, 30, dtype=np.uint32)
     if n_events > date.shape[1]:
         return last_observation(block, followed), np.zeros(len(date), dtype=bool)
     ordered = np.ascontiguousarray(date)
@@ -165,10 +165,15 @@ class DataCut:
         return self.block.entry < self.date[:, None]
 
     @property
+    def _all_entered(self) -> bool:
+        """Whether all have entered in every replicate, as far as the accrual alone tells."""
+        return bool(self.date.min(initial=NEVER_TICK) > self.block.entered_by)
+
+    @property
     def enrolled(self) -> NDArray[np.intp]:
         """How many have entered, (R,)."""
         replicates, n = self.block.entry.shape
-        if self.date.min(initial=NEVER_TICK) > self.block.entered_by:
+        if self._all_entered:
             return np.full(replicates, n, dtype=np.intp)
         return np.count_nonzero(self.entered, axis=1)
 
@@ -194,8 +199,11 @@ class DataCut:
 
     def _know_record(self, followed: Followed) -> Known:
         entry, date = self.block.entry, self.date[:, None]
-        room = np.maximum(date, entry)
-        room -= entry
+        if self._all_entered:
+            room = date - entry
+        else:
+            room = np.maximum(date, entry)
+            room -= entry
         event = followed.tick <= room
         event &= followed.event
         if followed.known is None or followed.end is None:
