@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.scan import sum_rows, survival_after, survival_before
+from analysis.comparison.scan import sum_from, sum_rows, survival_after, survival_before
 
 __all__ = [
     "MAX_TICK", "Arm", "DenseTable", "RaggedTable", "Sample", "Sums", "Table", "pack", "rank_ticks",
@@ -500,10 +500,7 @@ class DenseTable(Table):
     @cached_property
     def _count_1(self) -> KeyArray:
         """At risk in the experimental arm, as whole numbers, (R, N)."""
-        rows, columns = self._arm.shape
-        passed = np.zeros((rows, columns + 1), dtype=np.uint32)
-        np.cumsum(self._arm, axis=1, dtype=np.uint32, out=passed[:, 1:])
-        return passed[:, -1:] - passed[:, :-1]
+        return sum_from(self._arm)
 
     @property
     def at_risk(self) -> FloatArray:

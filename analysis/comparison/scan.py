@@ -9,19 +9,20 @@ the one before it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "left_behind",
-    "sum_before",
+    "sum_from",
     "survival_after",
     "survival_before",
 ]
 
 FloatArray = NDArray[np.float64]
-CountArray = NDArray[np.int64]
+Whole = TypeVar("Whole", np.uint32, np.int64)
 
 _AREA_BITS = 2.0**60  # units in the largest sum
 
@@ -41,13 +42,20 @@ def sum_rows(values: FloatArray) -> FloatArray:
     return np.asarray(np.add.reduceat(values.ravel(), np.arange(rows) * columns))
 
 
-def sum_before(terms: CountArray) -> CountArray:
-    """Sum of the terms to the left of each column, and of them all: (R, N) to (R, N + 1)."""
-    rows, columns = terms.shape
-    total = np.empty((rows, columns + 1), dtype=np.int64)
-    total[:, 0] = 0
-    np.cumsum(terms, axis=1, out=total[:, 1:])
-    return total
+def sum_from(terms: NDArray[Whole]) -> NDArray[Whole]:
+    """Sum of whole numbers from each column on, (R, N).
+
+    Examples
+    --------
+    >>> sum_from(np.array([[1, 0, 1, 1]], dtype=np.uint32)).tolist()
+    [[3, 2, 2, 1]]
+    """
+    # All of them, less one after the other: a pass fewer than by what lies to the left.
+    rest = np.empty_like(terms)
+    np.add.reduce(terms, axis=1, dtype=terms.dtype, out=rest[:, 0])
+    rest[:, 1:] = terms[:, :-1]
+    np.subtract.accumulate(rest, axis=1, out=rest)
+    return rest
 
 
 def survival_before(event: FloatArray) -> FloatArray:
@@ -118,5 +126,4 @@ def left_behind(part: FloatArray, most: float) -> FloatArray:
     [[7.0, 6.0, 4.0]]
     """
     unit = most / _AREA_BITS
-    before = sum_before((part * (1.0 / unit)).astype(np.int64))
-    return np.asarray((before[:, -1:] - before[:, :-1]) * unit)
+    return np.asarray(sum_from((part * (1.0 / unit)).astype(np.int64)) * unit)
