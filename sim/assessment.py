@@ -67,7 +67,12 @@ def to_tick(time: FloatArray) -> FloatArray:
     >>> float(to_tick(np.array([0.0]))[0] / TICK)
     1.0
     """
-    return np.asarray(np.maximum(np.ceil(time / TICK), 1.0) * TICK)
+    ticks = np.asarray(time * (1.0 / TICK))
+    ticks = np.ceil(ticks)
+    if ticks.min(initial=1.0) < 1.0:
+        ticks = np.maximum(ticks, 1.0)
+    ticks *= TICK
+    return ticks
 
 
 @dataclass(frozen=True, eq=False)

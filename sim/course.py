@@ -374,16 +374,20 @@ def _death(
         # Detection suspends the hazard during a renewed benefit and changes it from then on.
         first = np.minimum(clock, detection)
         again = np.maximum(detection + regained, clock)
+        if (again == detection).all():
+            again = detection  # one change of the hazard instead of two
         spells.append(Spell(tumour, first, detection))
         spells.append(Spell(tumour * ratio, again, np.inf))
     spells = [spell for spell in spells if np.ndim(spell.level) > 0 or spell.level > 0.0]
     return spell_passage(draws.exponential("death"), spells)
 
 
-def _relative_speed(patients: Patients, benefit: Benefit, scenario: Scenario) -> FloatArray:
-    """Each patient's factor on the tumour-death hazard: growth speed, timing and frailty."""
+def _relative_speed(
+    patients: Patients, benefit: Benefit, scenario: Scenario
+) -> FloatArray | float:
+    """Factor on the tumour-death hazard, each patient's: growth speed, timing and frailty."""
     course, draws = scenario.course, patients.draws
-    log_speed = np.zeros(len(patients))
+    log_speed: FloatArray | float = 0.0
     if course.growth_exponent > 0.0 and course.growth_sd > 0.0:
         log_speed += course.growth_exponent * course.growth_sd * draws.normal("growth_speed")
     if course.timing_exponent > 0.0:

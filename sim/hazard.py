@@ -277,27 +277,35 @@ def spell_passage(exposure: FloatArray, spells: Sequence[Spell]) -> FloatArray:
     """
     edges = _Edges()
     rows = [(spell.level, edges.add(spell.begin), edges.add(spell.end)) for spell in spells]
-    start, spent = np.zeros_like(exposure), np.zeros_like(exposure)
+    start: FloatArray | float = 0.0
+    spent: FloatArray | float = 0.0
     passed: list[BoolArray | bool] = []
     for j, edge in enumerate(edges.times):
         if edges.certain[j] is not None:
             passed.append(edge == 0.0)
             continue
-        used = np.zeros_like(exposure)
+        used: FloatArray | float = 0.0
         for level, begin, end in rows:
             if j != begin:
                 used += level * edges.between(begin, end, j)
         here = used <= exposure
-        np.maximum(start, edge * here, out=start)
-        np.maximum(spent, used * here, out=spent)
+        start = _larger(start, edge * here)
+        spent = _larger(spent, used * here)
         passed.append(here)
-    rate = np.zeros_like(exposure)
+    rate: FloatArray | float = 0.0
     for level, begin, end in rows:
         rate += level * (passed[begin] & np.logical_not(passed[end]))
+    point = exposure - spent
     with np.errstate(divide="ignore", invalid="ignore"):
-        point = start + (exposure - spent) / rate
+        point /= rate
+    point += start
     point[(rate == 0.0) | (point >= NEVER)] = np.inf
     return point
+
+
+def _larger(most: FloatArray | float, other: FloatArray) -> FloatArray:
+    """The larger of what was the largest so far, 0.0 at first, and another that is not below 0."""
+    return np.maximum(most, other, out=most) if isinstance(most, np.ndarray) else other
 
 
 class _Edges:
