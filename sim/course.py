@@ -42,13 +42,7 @@ NO_LINE, UNTREATED, CROSSOVER, ADDITION = -1, 0, 1, 2
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What followed resistance, for M patients."""
-
-    next_line: NDArray[np.int8]
-    """Code; -1 where progression was not detected in the patient's life."""
-
-    last_dose: FloatArray
-    """Last dose of the ICI, or of the last agent where there is none."""
+    """What followed resistance, for M patients; what death does not depend on, when asked for."""
 
     regained: FloatArray
     """Months of renewed benefit from detection on; 0 where there was none."""
@@ -56,11 +50,23 @@ class Aftermath:
     death: FloatArray
     """Death from any cause, months since randomisation."""
 
+    _receive: Callable[[], NDArray[np.int8]]
+    _stop: Callable[[], FloatArray]
     _count_sites: Callable[[], NDArray[np.int16]]
 
     @cached_property
+    def next_line(self) -> NDArray[np.int8]:
+        """Code; -1 where progression was not detected in the patient's life."""
+        return self._receive()
+
+    @cached_property
+    def last_dose(self) -> FloatArray:
+        """Last dose of the ICI, or of the last agent where there is none."""
+        return self._stop()
+
+    @cached_property
     def sites(self) -> NDArray[np.int16]:
-        """Number of progressing sites, counted when asked for."""
+        """Number of progressing sites."""
         return self._count_sites()
 
 
@@ -157,19 +163,37 @@ def follow(
     line, ratio, regained = _next_line(
         patients, strategy, regimen, stops, benefit, detection, scenario
     )
-    ends = _treatment_ends(stops, line, detection, scenario)
-    death = _death(patients, regimen, ends, benefit, clock, detection, ratio, regained, scenario)
-    last_dose = np.maximum.reduce(
+    until = _treated_until(line, detection, scenario)
+    death = _death(
+        patients, regimen, stops, until, benefit, clock, detection, ratio, regained, scenario
+    )
+    return Aftermath(
+        regained,
+        death,
+        partial(_received, line, detection, death),
+        partial(_last_dose, regimen, stops, until),
+        partial(_progressing_sites, patients.draws, benefit.depth, scenario.course),
+    )
+
+
+def _received(
+    line: NDArray[np.int8], detection: FloatArray, death: FloatArray
+) -> NDArray[np.int8]:
+    """The next line of those whose progression is detected while they live."""
+    received = line.copy()
+    received[np.flatnonzero(detection >= death)] = NO_LINE
+    return received
+
+
+def _last_dose(regimen: Regimen, stops: Sequence[FloatArray], until: FloatArray) -> FloatArray:
+    """Last dose of any backbone, or of any agent where there is none."""
+    return np.maximum.reduce(
         [
-            end
-            for (_, agent), end in zip(regimen.agents, ends, strict=True)
+            np.minimum(stop, until)
+            for (_, agent), stop in zip(regimen.agents, stops, strict=True)
             if agent.checkpoint_inhibitor or not regimen.backbones
         ]
     )
-    received = line.copy()
-    received[np.flatnonzero(detection >= death)] = NO_LINE
-    count_sites = partial(_progressing_sites, patients.draws, benefit.depth, scenario.course)
-    return Aftermath(received, last_dose, regained, death, count_sites)
 
 
 def _of_two(first: float, second: float, which: BoolArray) -> FloatArray:
@@ -177,13 +201,10 @@ def _of_two(first: float, second: float, which: BoolArray) -> FloatArray:
     return np.array([second, first]).take(which.view(np.int8))
 
 
-def _treatment_ends(
-    stops: Sequence[FloatArray],
-    line: NDArray[np.int8],
-    detection: FloatArray,
-    scenario: Scenario,
-) -> list[FloatArray]:
-    """When each agent is really stopped: as planned or at detected progression, each (M,).
+def _treated_until(
+    line: NDArray[np.int8], detection: FloatArray, scenario: Scenario
+) -> FloatArray:
+    """Detected progression, at which agents are stopped that have no earlier plan, (M,).
 
     Patients treated beyond progression go on until their planned stop.
     """
@@ -193,7 +214,7 @@ def _treatment_ends(
         code = ADDITION + 1 + names.index("continue_beyond_progression")
         until = detection.copy()
         until[np.flatnonzero(line == code)] = np.inf
-    return [np.minimum(stop, until) for stop in stops]
+    return until
 
 
 def _progressing_sites(draws: Draws, depth: NDArray[np.int8], course: Course) -> NDArray[np.int16]:
@@ -345,7 +366,8 @@ def _crossed(patients: Patients, scenario: Scenario) -> FloatArray:
 def _death(
     patients: Patients,
     regimen: Regimen,
-    ends: Sequence[FloatArray],
+    stops: Sequence[FloatArray],
+    until: FloatArray,
     benefit: Benefit,
     clock: FloatArray,
     detection: FloatArray,
@@ -363,9 +385,9 @@ def _death(
     edges = [*course.background_starts.tolist(), np.inf]
     for level, begin, end in zip(background.tolist(), edges, edges[1:], strict=False):
         spells.append(Spell(level, begin, end))
-    for (dose, agent), stop in zip(regimen.agents, ends, strict=True):
+    for (dose, agent), stop in zip(regimen.agents, stops, strict=True):
         if not agent.fatal.absent:
-            stop = np.maximum(stop, dose.start)
+            stop = np.maximum(np.minimum(stop, until), dose.start)
             change = np.minimum(dose.start + agent.fatal.window, stop)
             spells.append(Spell(agent.fatal.early, dose.start, change))
             spells.append(Spell(agent.fatal.late, change, stop))

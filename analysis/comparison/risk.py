@@ -161,13 +161,15 @@ class Sample:
     @cached_property
     def tied(self) -> BoolArray:
         """Replicates in which two events fall on the same tick, (R,)."""
-        # Neighbours that differ in the arm at most; few, so that the second look is rare.
+        # Neighbours that differ in the arm at most; few, so that few rows need a second look.
         apart = self.key[:, 1:] ^ self.key[:, :-1]
-        if apart.min(initial=_CENSORED) > _ARM:
-            return np.zeros(len(apart), dtype=bool)
-        same = apart <= _ARM
-        same &= self.event[:, 1:]
-        return np.asarray(same.any(axis=1))
+        tied = apart.min(axis=1, initial=_CENSORED) <= _ARM
+        rows = np.flatnonzero(tied)
+        if rows.size:
+            same = apart[rows] <= _ARM
+            same &= (self.key[rows, 1:] & _CENSORED) == 0
+            tied[rows] = same.any(axis=1)
+        return np.asarray(tied)
 
     @cached_property
     def tables(self) -> tuple[tuple[IndexArray, Table], ...]:
