@@ -760,29 +760,36 @@ def _active_benefit(
         pearson = 2.0 * np.sin(np.pi * spearman / 6.0)
         score = pearson * patients.rank(patients) + np.sqrt(1.0 - pearson**2) * score
     upper = ndtr(-score)
-    refractory = upper > 1.0 - activity.refractory
-    certain = activity.responding in (0.0, 1.0)
-    uniform = np.zeros(()) if certain else draws.uniform("activity_response", agent.name)
-    responding = ~refractory & (uniform < activity.responding)
-    helped = np.flatnonzero(~refractory)
-    speed: FloatArray | float = 1.0
+    if activity.responding in (0.0, 1.0):
+        responding = np.full(len(patients), activity.responding == 1.0)
+    else:
+        responding = draws.uniform("activity_response", agent.name) < activity.responding
+    # What is only meant for those who are helped is worked out for all: that costs less than
+    # to gather them.
+    refractory = None
+    survival = upper
+    if activity.refractory > 0.0:
+        refractory = upper > 1.0 - activity.refractory
+        responding &= ~refractory
+        if activity.refractory < 1.0:
+            survival = np.minimum(upper / (1.0 - activity.refractory), 1.0)
+    speed: FloatArray | float | None = None
     if activity.controlled_ratio != 1.0:
-        speed = np.where(responding.take(helped), 1.0, activity.controlled_ratio)
+        speed = np.where(responding, 1.0, activity.controlled_ratio)
     if activity.frailty_sd > 0.0:
-        frailty = draws.normal("activity_frailty", agent.name).take(helped)
-        speed = speed * np.exp(activity.frailty_sd * frailty)
+        frailty = np.exp(activity.frailty_sd * draws.normal("activity_frailty", agent.name))
+        speed = frailty if speed is None else speed * frailty
     if regimen.rule.scales_exposure and regimen.backbones:
-        speed = speed * regimen.psi
-    upper = upper.take(helped)
-    survival = np.minimum(
-        upper / (1.0 - activity.refractory) if activity.refractory < 1.0 else upper, 1.0
-    )
+        speed = regimen.psi if speed is None else speed * regimen.psi
     with np.errstate(divide="ignore"):
-        exposure = -np.log(survival) / speed
+        exposure = -np.log(survival)
+    if speed is not None:
+        exposure /= speed
     if activity.shape != 1.0:
-        exposure = exposure ** (1.0 / activity.shape)
-    time = np.zeros(len(patients))
-    time[helped] = activity.start + activity.scale * exposure
+        exposure **= 1.0 / activity.shape
+    time = activity.start + activity.scale * exposure
+    if refractory is not None:
+        time[np.flatnonzero(refractory)] = 0.0
     return time, responding
 
 
