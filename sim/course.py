@@ -176,9 +176,7 @@ def follow(
     )
 
 
-def _received(
-    line: NDArray[np.int8], detection: FloatArray, death: FloatArray
-) -> NDArray[np.int8]:
+def _received(line: NDArray[np.int8], detection: FloatArray, death: FloatArray) -> NDArray[np.int8]:
     """The next line of those whose progression is detected while they live."""
     received = line.copy()
     received[np.flatnonzero(detection >= death)] = NO_LINE
@@ -201,9 +199,7 @@ def _of_two(first: float, second: float, which: BoolArray) -> FloatArray:
     return np.array([second, first]).take(which.view(np.int8))
 
 
-def _treated_until(
-    line: NDArray[np.int8], detection: FloatArray, scenario: Scenario
-) -> FloatArray:
+def _treated_until(line: NDArray[np.int8], detection: FloatArray, scenario: Scenario) -> FloatArray:
     """Detected progression, at which agents are stopped that have no earlier plan, (M,).
 
     Patients treated beyond progression go on until their planned stop.
@@ -404,9 +400,7 @@ def _death(
     return spell_passage(draws.exponential("death"), spells)
 
 
-def _relative_speed(
-    patients: Patients, benefit: Benefit, scenario: Scenario
-) -> FloatArray | float:
+def _relative_speed(patients: Patients, benefit: Benefit, scenario: Scenario) -> FloatArray | float:
     """Factor on the tumour-death hazard, each patient's: growth speed, timing and frailty."""
     course, draws = scenario.course, patients.draws
     log_speed: FloatArray | float = 0.0

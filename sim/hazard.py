@@ -289,13 +289,13 @@ def spell_passage(exposure: FloatArray, spells: Sequence[Spell]) -> FloatArray:
             if j != begin:
                 used += level * edges.between(begin, end, j)
         here = used <= exposure
-        start = _larger(start, edge * here)
-        spent = _larger(spent, used * here)
+        start = _larger(start, np.multiply(edge, here))
+        spent = _larger(spent, np.multiply(used, here))
         passed.append(here)
     rate: FloatArray | float = 0.0
     for level, begin, end in rows:
-        rate += level * (passed[begin] & np.logical_not(passed[end]))
-    point = exposure - spent
+        rate += np.multiply(level, passed[begin] & np.logical_not(passed[end]))
+    point: FloatArray = np.subtract(exposure, spent)
     with np.errstate(divide="ignore", invalid="ignore"):
         point /= rate
     point += start

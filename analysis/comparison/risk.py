@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.scan import sum_from, sum_rows, survival_after, survival_before
+from analysis.comparison.scan import neighbours, sum_from, sum_rows, survival_after, survival_before
 
 __all__ = [
     "MAX_TICK", "Arm", "DenseTable", "RaggedTable", "Sample", "Sums", "Table", "pack", "rank_ticks",
@@ -162,12 +162,13 @@ class Sample:
     def tied(self) -> BoolArray:
         """Replicates in which two events fall on the same tick, (R,)."""
         # Neighbours that differ in the arm at most; few, so that few rows need a second look.
-        apart = self.key[:, 1:] ^ self.key[:, :-1]
+        apart = neighbours(np.bitwise_xor, self.key)
+        apart[:, -1] = _CENSORED
         tied = apart.min(axis=1, initial=_CENSORED) <= _ARM
         rows = np.flatnonzero(tied)
         if rows.size:
             same = apart[rows] <= _ARM
-            same &= (self.key[rows, 1:] & _CENSORED) == 0
+            same &= (self.key[rows] & _CENSORED) == 0
             tied[rows] = same.any(axis=1)
         return np.asarray(tied)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.comparison.result import Comparison, ratio, upper_tail
 from analysis.comparison.risk import Arm, Sample
-from analysis.comparison.scan import left_behind
+from analysis.comparison.scan import left_behind, neighbours
 
 __all__ = ["restricted_mean", "rmst_difference", "rmst_ratio", "time_lost_ratio"]
 
@@ -38,8 +38,7 @@ def restricted_mean(arm: Arm, tau: float) -> tuple[FloatArray, FloatArray]:
         raise ValueError(f"tau must be above 0, got {tau:g}")
     edge = np.minimum(arm.time, tau)
     # Between tied events there is no width, so that only the last step of a time counts.
-    area = np.empty_like(edge)
-    np.subtract(edge[:, 1:], edge[:, :-1], out=area[:, :-1])
+    area = neighbours(np.subtract, edge)
     np.subtract(tau, edge[:, -1], out=area[:, -1])
     area *= arm.survival
     behind = left_behind(area, tau)
