@@ -67,10 +67,9 @@ def to_tick(time: FloatArray) -> FloatArray:
     >>> float(to_tick(np.array([0.0]))[0] / TICK)
     1.0
     """
-    ticks = np.asarray(time * (1.0 / TICK))
-    ticks = np.ceil(ticks)
+    ticks = np.asarray(np.ceil(time * (1.0 / TICK)))
     if ticks.min(initial=1.0) < 1.0:
-        ticks = np.maximum(ticks, 1.0)
+        np.maximum(ticks, 1.0, out=ticks)
     ticks *= TICK
     return ticks
 

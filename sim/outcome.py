@@ -41,7 +41,7 @@ NEVER_TICK = np.uint32(2**30 - 1)
 
 
 def to_ticks(time: FloatArray, scale: float = 1.0, latest: int = int(NEVER_TICK)) -> TickArray:
-    """Times as whole ticks, rounded up, at least 1; what never happens is `NEVER_TICK`.
+    """Times as whole ticks, rounded up, at least 1; what never happens is the latest of them.
 
     Parameters
     ----------
@@ -50,12 +50,14 @@ def to_ticks(time: FloatArray, scale: float = 1.0, latest: int = int(NEVER_TICK)
     scale : float, default 1
         Such as the mean of exponentials.
     latest : int, default `NEVER_TICK`
-        Tick in which later times end.
+        The tick of all that is later.
 
     Examples
     --------
     >>> to_ticks(np.array([0.0, 2.0**-20, 1.0, np.inf])).tolist()
     [1, 1, 1048576, 1073741823]
+    >>> to_ticks(np.array([1.0, 3.0]), latest=2 * 2**20).tolist()
+    [1048576, 2097152]
     """
     ticks = time * (scale / TICK)
     np.ceil(ticks, out=ticks)

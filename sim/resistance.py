@@ -764,8 +764,7 @@ def _active_benefit(
         responding = np.full(len(patients), activity.responding == 1.0)
     else:
         responding = draws.uniform("activity_response", agent.name) < activity.responding
-    # What is only meant for those who are helped is worked out for all: that costs less than
-    # to gather them.
+    # Worked out for the refractory too: that costs less than to gather the others.
     refractory = None
     survival = upper
     if activity.refractory > 0.0:

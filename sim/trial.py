@@ -459,16 +459,16 @@ def _flat(rows: NDArray[Any]) -> NDArray[Any]:
 
 def _loss(scenario: Scenario, design: TrialDesign, patients: Patients, horizon: float) -> TickArray:
     """Tick at which each patient is lost to follow-up, by dropout or withdrawal, (M,)."""
-    latest = to_ticks(np.array([horizon]))[0]
+    latest = int(to_ticks(np.array([horizon]))[0])
     lost: TickArray | None = None
     if design.dropout > 0.0:
         mean = 1.0 / design.dropout
-        lost = to_ticks(patients.draws.exponential("dropout"), mean, int(latest))
+        lost = to_ticks(patients.draws.exponential("dropout"), mean, latest)
     if scenario.assessment.withdrawal > 0.0:
         months = withdrawal_time(scenario.assessment, patients.draws, len(patients))
-        away = to_ticks(months, latest=int(latest))
+        away = to_ticks(months, latest=latest)
         lost = away if lost is None else np.minimum(lost, away)
-    return np.full(len(patients), latest) if lost is None else lost
+    return np.full(len(patients), latest, dtype=np.uint32) if lost is None else lost
 
 
 def _months_until(lost: TickArray, where: NDArray[np.intp]) -> FloatArray:
