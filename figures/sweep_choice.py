@@ -336,8 +336,18 @@ def narrow(
     if not np.isfinite(rows[column]).any():
         raise ChoiceError("nothing to draw: none of these cells has a value")
     varying = [path for path in sweep.paths if len(distinct(rows[path])) > 1]
-    varying += [facet for facet in FACETS if rows[facet].nunique() > 1]
+    varying += [
+        facet
+        for facet in FACETS
+        if rows[facet].nunique() > 1 and (facet in along or not _follows(sweep, rows, facet))
+    ]
     return Shown(rows, fixed, tuple(varying), _chosen(sweep, table, rows))
+
+
+def _follows(sweep: Sweep, rows: pd.DataFrame, facet: str) -> bool:
+    """Whether a facet has one value in each cell, as the arm has where arms are swept."""
+    cells = rows[list(sweep.paths)].astype(str)
+    return len(cells.assign(facet=rows[facet]).drop_duplicates()) == len(cells.drop_duplicates())
 
 
 def _chosen(sweep: Sweep, table: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:

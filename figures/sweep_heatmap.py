@@ -299,7 +299,8 @@ def _levels(grids: Sequence[Grid], contours: Sequence[float]) -> dict[float, Any
     return {
         level: style
         for level, style in zip(contours, STYLES, strict=False)
-        if any(len(v) and v.min() < level < v.max() for v in known)
+        # Around a single cell a line would be a scratch in its corner.
+        if any(min((v < level).sum(), (v > level).sum()) > 1 for v in known)
     }
 
 
@@ -363,7 +364,7 @@ def draw_contours(ax: Axes, values: FloatArray, levels: Mapping[float, Any]) -> 
     """
     known = np.ma.masked_invalid(values)
     for level, style in levels.items():
-        if known.min() < level < known.max():
+        if min((known < level).sum(), (known > level).sum()) > 1:
             # Black within white is seen on every colour.
             for colour, width, dashes in (("white", 3.0, "-"), ("black", 1.3, style)):
                 ax.contour(

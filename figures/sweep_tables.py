@@ -115,7 +115,6 @@ class Sweep:
 
     name: str
     question: str
-    notice: str
     axes: tuple[Axis, ...]
     wanted: tuple[Wanted, ...]
     labels: Mapping[str, str]
@@ -194,8 +193,8 @@ class Sweep:
         if self.n_missing:
             parts.append(f"Cells that have not been made yet: {self.n_missing:,}.")
         if self.citations_withdrawn:
-            parts.append("Some cited numbers were replaced by the user.")
-        parts.append(self.notice or "For research and teaching, not for treating patients.")
+            parts.append("Some cited numbers are replaced by hypotheses.")
+        parts.append("For research and teaching, not for treating patients.")
         return " ".join(part for part in parts if part)
 
 
@@ -276,7 +275,6 @@ def read_sweep(place: Path) -> Sweep:
         return Sweep(
             name=str(content["name"]),
             question=str(content.get("question") or ""),
-            notice=str(content.get("notice") or ""),
             axes=tuple(
                 Axis(item["path"], item.get("label") or _path_words(item["path"], labels))
                 for item in content["axes"]

@@ -127,10 +127,10 @@ def test_the_caption_says_what_was_simulated(tmp_path):
     ):  # fmt: skip
         assert part in told
     about = json.loads((tmp_path / "sweep.json").read_text())
-    about |= {"notice": "A notice of its own.", "citations_withdrawn": True, "n_cells": 1}
+    about |= {"citations_withdrawn": True, "n_cells": 1}
     (tmp_path / "sweep.json").write_text(json.dumps(about))
     told = caption(drawn(tmp_path, "power"))
-    assert told.endswith("Some cited numbers were replaced by the user. A notice of its own.")
+    assert "Some cited numbers are replaced by hypotheses. For research" in told
     assert "share patients" not in told
 
 
