@@ -51,12 +51,16 @@ MEASURES = {
     "enrolled": "Patients enrolled at the cut",
     "estimand": "True value",
     "events": "Events at the cut",
+    "labelled_acquired": "Share labelled as acquired resistance",
+    "labelled_primary": "Share labelled as primary resistance",
     "mean_estimate": "Mean estimate",
     "mean_squared_error": "Mean squared error",
     "mean_standard_error": "Mean standard error",
     "median": "Median, months",
     "not_estimable": "Share of trials without an estimate",
     "orr": "Response rate",
+    "recognised_acquired": "Share of acquired resistance that is labelled so",
+    "recognised_primary": "Share of primary resistance that is labelled so",
     "power": "Power",
     "primary_resistance": "Share with primary resistance",
     "relative_error": "Relative error of the standard error",
@@ -81,6 +85,8 @@ PARTS_OF_CUT = {
 }
 
 NUMBERED = {
+    "rate_difference": "Difference of the share without the event at {} months",
+    "rmst_difference": "Difference of restricted means over {} months, months",
     "date_quantile": "Date of the cut, months, quantile {} %",
     "rate": "Share without the event at {} months",
     "rmst": "Months without the event, of the first {}",
@@ -150,7 +156,8 @@ class Sweep:
         if column in self.paths:
             return _value_words(value, self.labels)
         if column == "endpoint":
-            return short_name(str(value))
+            # The rows of a definition of resistance have it in the place of an endpoint.
+            return self.labels.get(value) or short_name(str(value))
         if column == "method":
             # Spaces that no line is broken at keep the numbers of a name together.
             stem, bracket, numbers = method_words(str(value)).partition("(")
