@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ import pytest
 
 import configs
 from figures.sweep import check_kind
-from figures.sweep_choice import Choice
+from figures.sweep_choice import PATHS_OF_CUT, Choice
+from figures.sweep_tables import FACETS
 from sim.config import read_config
 from sim.sweep.cell import make_cell
 from sim.sweep.definition import Definition
@@ -84,13 +87,38 @@ def test_it_is_a_question_with_what_to_notice(sweep, name):
     assert sum(word[0].isdigit() for word in config.notice.split()) >= 4
 
 
+def examples(name: str, command: str) -> list[list[str]]:
+    """Arguments of the commands in a file's opening comment; three spaces begin a remark."""
+    lines = (ROOT / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    shown = [line[4:] for line in lines if line.startswith(f"#   {command} ")]
+    return [shlex.split(re.split(r" {3,}", line)[0])[1:] for line in shown]
+
+
 @each_sweep
-def test_it_shows_how_to_be_varied(name):
+def test_it_opens_with_commands_that_can_be_typed(sweep, name):
     lines = (ROOT / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
     assert lines[1].startswith("# ")
-    commands = [line for line in lines if line.startswith("#   resistime sweep=" + name)]
-    assert len(commands) >= 2
+    typed = examples(name, "resistime")
+    assert len(typed) >= 2
+    for first, *others in typed:
+        assert first == f"sweep={name}"
+        # Its first cell is checked.
+        assert sweep(name, *others).grid.cells
+
+
+@each_sweep
+def test_the_figures_in_its_opening_can_be_asked_for(sweep, name):
+    definition = sweep(name)
+    for kind, folder, *options in examples(name, "resistime-figures"):
+        check_kind(kind)
+        assert folder == "DIR"
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        Choice.of(kind, {option.removeprefix("--"): value for option, value in given.items()})
+        for option in {"--over", "--by", "--where"} & set(given):
+            end = given[option].partition("=")[0]
+            paths = [p for p in definition.grid.paths if p == end or p.endswith(f".{end}")]
+            assert len(paths) == 1 or end in FACETS or end in PATHS_OF_CUT, end
 
 
 @each_sweep
@@ -116,7 +144,7 @@ def test_its_figures_are_of_kinds_that_there_are(sweep, name):
         ]
         for text in asked:
             path = text.partition("=")[0]
-            assert path in {*definition.grid.paths, "arm", "endpoint", "method", "cut"}, path
+            assert path in {*definition.grid.paths, *FACETS}, path
     # None is drawn over another.
     assert len(set(stems)) == len(stems)
 
