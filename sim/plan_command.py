@@ -12,7 +12,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.resources import files
 from pathlib import Path
@@ -62,6 +62,9 @@ QUIET = 0.9
 
 MEMORY_MARGIN = 1.5
 """On what a job is granted; a job that needs more is ended by the scheduler."""
+
+NORMAL_95 = 1.96
+"""Standard errors to either side of a 95 % interval."""
 
 TIME_MARGIN = 2.0
 """The same of its time."""
@@ -118,7 +121,7 @@ def main() -> None:
     """Run ``resistime-plan`` with the arguments of the command line."""
     arguments = sys.argv[1:]
     if {"-m", "--multirun"} & set(arguments):
-        print(f"{PROGRAM}: leave out -m: it plans sweep=NAME and sweep.grid={{..}}", file=sys.stderr)
+        print(f"{PROGRAM}: leave out -m and give sweep=NAME or sweep.grid=", file=sys.stderr)
         sys.exit(2)
     if {"--help", "-h"} & set(arguments):
         sys.argv.append("hydra/help=resistime_plan")
@@ -151,13 +154,14 @@ def _hydra_main(config: DictConfig) -> None:
 def _check(run: RunConfig) -> None:
     """Refuse what is no sweep, or a part of one."""
     if not is_sweep(run):
+        # Those that are shipped.
         names = sorted(
             entry.name.removesuffix(".yaml")
             for entry in (files("configs") / "sweep").iterdir()
             if entry.name.endswith(".yaml")
         )
         raise ScenarioError(
-            f"no sweep is given: add sweep=NAME ({', '.join(names)}), or sweep.grid={{PATH: VALUES}}"
+            f"no sweep is given: add sweep=NAME ({', '.join(names)}) or sweep.grid={{PATH: VALUES}}"
         )
     if run.n_shards != 1 or run.shard != 0:
         raise ScenarioError("n_shards: leave it out, the plan says how many are best")
@@ -276,7 +280,7 @@ def told(
     """The plan, a line each."""
     cells = plan.cells
     n, asked = len(definition.grid.cells), definition.asked
-    trials = f"{asked.n_replicates} trials each" if np.any(_has_trial(definition)) else "a cohort each"
+    trials = f"{asked.n_replicates} trials each" if _has_trial(definition) else "a cohort each"
     if asked.precision is not None:
         trials = f"as many trials as a Monte Carlo error of {asked.precision.error:g} takes"
     lines = [definition.config.question] if definition.config.question else []
@@ -297,8 +301,8 @@ def told(
     ]
     if not math.isnan(plan.efficiency.value):
         lines.append(
-            f"  efficiency       {plan.efficiency.value:.2f} "
-            f"({_error(plan.efficiency)}) with {plan.n_processes} processes, against one alone"
+            f"  efficiency       {_interval(plan.efficiency, _share)} with {plan.n_processes} "
+            "processes, against one alone"
         )
     lines += ["", *_table(plan, n_workers, choice)]
     lines += _doubts(plan, n_workers, choice)
@@ -315,19 +319,16 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}es"
 
 
-def _interval(estimate: Estimate, spoken: object) -> str:
-    assert callable(spoken)
+def _interval(estimate: Estimate, spoken: Callable[[float], str]) -> str:
     if math.isnan(estimate.error):
         return f"{spoken(estimate.value)} (error unknown: one cell was measured)"
-    low = max(estimate.value - 1.96 * estimate.error, 0.0)
-    high = estimate.value + 1.96 * estimate.error
-    return f"{spoken(estimate.value)} ({spoken(low)} to {spoken(high)})"
+    half = NORMAL_95 * estimate.error
+    low, high = spoken(max(estimate.value - half, 0.0)), spoken(estimate.value + half)
+    return f"{spoken(estimate.value)} ({low} to {high})" if low != high else low
 
 
-def _error(estimate: Estimate) -> str:
-    if math.isnan(estimate.error):
-        return "error unknown"
-    return f"{estimate.value - 1.96 * estimate.error:.2f} to {estimate.value + 1.96 * estimate.error:.2f}"
+def _share(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _hours(value: float) -> str:
@@ -362,8 +363,8 @@ def _doubts(plan: Plan, n_workers: int, choice: PlanConfig) -> list[str]:
     if cells.share_of_core < QUIET:
         now = plan.wall(plan.n_processes).value / cells.share_of_core
         lines.append(
-            f"Other programs run here: a process had {100.0 * cells.share_of_core:.0f} % of a core. "
-            f"Times are those of free cores; now, {plan.n_processes} workers here would take "
+            f"Other programs run here: a process had {100.0 * cells.share_of_core:.0f} % of a "
+            f"core. Times are those of free cores; now, {plan.n_processes} workers here would take "
             f"{spoken_time(now)}."
         )
     if cells.n_failed:
@@ -371,8 +372,8 @@ def _doubts(plan: Plan, n_workers: int, choice: PlanConfig) -> list[str]:
     jobs = plan.jobs(n_workers, choice)
     if jobs.n_jobs < min(n_workers, len(cells.seconds), choice.max_jobs):
         lines.append(
-            f"{jobs.n_jobs} jobs keep {jobs.n_jobs} of {n_workers} workers busy: more would be "
-            "shorter than is worth the overhead; plan.job_minutes= allows it."
+            f"With a scheduler, jobs for {jobs.n_jobs} of {n_workers} workers: more of them would "
+            "be too short for their overhead. A smaller plan.job_minutes allows more."
         )
     return lines and ["", *lines]
 

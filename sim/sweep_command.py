@@ -485,9 +485,9 @@ def _before(
     if forecast is not None:
         total = spoken_time(makespan(forecast.seconds, n_workers))
         size = spoken_bytes(forecast.storage.value)
-        lines.append(
-            f"{each}: about {total} on {n_workers} cores and {size}, less what is kept"
-        )
+        lines.append(f"{each}: about {total} on {n_workers} cores and {size}, less what is kept")
+    elif indices:
+        lines.append(f"{each}: too slow to be measured in a moment; resistime-plan does")
     lines.append(
         "All cells have seed "
         f"{definition.whole.seed}: neighbouring cells share patients, and differences between "

@@ -26,11 +26,14 @@ FloatArray = NDArray[np.float64]
 IMPROVES = 0.9
 """Of the squared error in cells left out, at most, with a swept value that is taken up."""
 
+CELLS_PER_COEFFICIENT = 3
+"""Measured cells, at least; with fewer the error of a prediction looks smaller than it is."""
+
 JOBS_PER_WORKER = 4
 """Jobs for each worker of a scheduler, where they are long enough: nodes are not equally fast."""
 
 WASTE = 0.01
-"""Overhead of a job, at most, where its length is free."""
+"""Overhead of a job, at most, where its length is free; and time that makes no difference."""
 
 TRIED = 60
 """Numbers of jobs that are compared."""
@@ -89,7 +92,7 @@ def predict(
 
     What is regressed is the quantity divided by `scale`. An axis is taken up
     if it makes the prediction of cells that are left out clearly better, and if
-    there are at least two measured cells for each coefficient.
+    there are `CELLS_PER_COEFFICIENT` measured cells for each coefficient.
 
     Parameters
     ----------
@@ -148,7 +151,10 @@ def _chosen(axes: Sequence[FloatArray], mean: FloatArray) -> list[int]:
 
 def _left_out(design: FloatArray, values: FloatArray) -> float:
     """Sum of squared errors in predicting each value from the others."""
-    if len(values) < 2 * design.shape[1] or np.linalg.matrix_rank(design) < design.shape[1]:
+    if (
+        len(values) < CELLS_PER_COEFFICIENT * design.shape[1]
+        or np.linalg.matrix_rank(design) < design.shape[1]
+    ):
         return math.inf
     hat = design @ np.linalg.pinv(design)
     own = np.diag(hat)
@@ -220,7 +226,8 @@ class Jobs:
 
 def _jobs(seconds: FloatArray, n_jobs: int, n_workers: int, per_job: float) -> Jobs:
     # As `Definition.shard`: neighbouring cells go to different jobs.
-    work = np.bincount(np.arange(len(seconds)) % n_jobs, weights=seconds, minlength=n_jobs)
+    shard = np.arange(len(seconds)) % n_jobs
+    work = np.bincount(shard, weights=seconds).astype(np.float64)
     total = float(work.sum())
     return Jobs(
         n_jobs, -(-len(seconds) // n_jobs), total / n_jobs, float(work.max()),
@@ -239,9 +246,10 @@ def best_jobs(
     """Into how many jobs a sweep is best cut.
 
     Jobs are as many as `JOBS_PER_WORKER` for each worker, or as are long
-    enough. Of numbers between that and half of it the one is taken with which
-    everything is ready first: where the number of jobs and the length of an
-    axis have a divisor in common, all large cells can come into one job.
+    enough. Of numbers between that and half of it the largest is taken with
+    which everything is ready about as early as with any: where the number of jobs
+    and the length of an axis have a divisor in common, all large cells can
+    come into one job.
 
     Parameters
     ----------
@@ -263,7 +271,8 @@ def best_jobs(
     fewest = max(most // 2, min(most, n_workers), 1)
     tried = np.unique(np.linspace(fewest, most, TRIED).round().astype(int))
     found = [_jobs(seconds, int(n), n_workers, per_job) for n in tried[::-1]]
-    return min(found, key=lambda jobs: jobs.wall)
+    first = min(jobs.wall for jobs in found)
+    return next(jobs for jobs in found if jobs.wall <= (1.0 + WASTE) * first)
 
 
 # ---------------------------------------------------------------- in words
@@ -275,16 +284,14 @@ def spoken_time(seconds: float) -> str:
     Examples
     --------
     >>> spoken_time(0.42), spoken_time(3.2), spoken_time(75), spoken_time(5000)
-    ('0.4 s', '3 s', '75 s', '83 min')
+    ('0.4 s', '3.2 s', '75 s', '83 min')
     >>> spoken_time(400000)
     '4.6 days'
     """
-    if 0.05 <= seconds < 0.95:
-        return f"{seconds:.1f} s"
     for limit, factor, unit in ((100, 1, "s"), (6000, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             value = seconds / factor
-            return f"{value:.1f} {unit}" if value < 10 and unit == "h" else f"{value:.0f} {unit}"
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
     return f"{seconds / 86400:.1f} days"
 
 
@@ -299,5 +306,5 @@ def spoken_bytes(n: float) -> str:
     for limit, factor, unit in ((1e6, 1e3, "kB"), (1e9, 1e6, "MB"), (1e12, 1e9, "GB")):
         if n < limit:
             value = n / factor
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+            return f"{value:.1f} {unit}" if value < 9.95 else f"{value:.0f} {unit}"
     return f"{n / 1e12:.1f} TB"

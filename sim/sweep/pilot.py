@@ -19,7 +19,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,10 +27,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.conduct import conduct_blocks, start_worker, whole_blocks
+from sim.conduct import start_worker, whole_blocks
 from sim.errors import ResistimeError, ScenarioError
 from sim.randomness import BLOCK
-from sim.sweep.cell import Asked, CellRun, make_cell, with_rows
+from sim.sweep.cell import Asked, Base, CellRun, make_cell, with_rows
 from sim.sweep.definition import Definition
 from sim.sweep.engine import Work, cell_key, opened
 from sim.sweep.forecast import Estimate, Prediction, predict, spread_order
@@ -73,7 +73,10 @@ QUICK = Limits(
 LEAST_PATIENTS = 1000
 """A cohort is not made smaller than this."""
 
-LEAST_CELLS = 6
+FEW_PATIENTS = 40
+"""In a trial or a cohort that is made for what it loads."""
+
+LEAST_CELLS = 16
 """Measured, if the sweep has them, before an error counts."""
 
 QUICK_CELLS = 2000
@@ -253,16 +256,31 @@ def _with_share(cell: CellRun, asked: Asked, share: float) -> tuple[CellRun, flo
 def warm_up(definition: Definition, indices: Sequence[int]) -> None:
     """Load what is loaded once in a program; processes that are begun later have it too."""
     values = definition.grid.cells[indices[0]]
+    with suppress(ScenarioError):
+        _warm(definition.base(values), definition.asked, definition.own_values(values))
+
+
+def _start_measuring(work: bytes, values: Mapping[str, Any]) -> None:
+    """Begin a process; a cell that is timed first must not pay for what is loaded once."""
+    start_worker()
+    common = opened(work)
+    _warm(common.base, common.asked, values)
+
+
+def _warm(base: Base, asked: Asked, values: Mapping[str, Any]) -> None:
+    """Make a cell of a few patients, as far as that goes."""
     with warnings.catch_warnings(), suppress(ResistimeError, ArithmeticError, ValueError):
         warnings.simplefilter("ignore")
-        plan = definition.base(values).cell(definition.own_values(values)).run.trial
-        if plan is not None:
-            small = min(plan.design.n_patients, 40)
-            conduct_blocks(replace(plan, design=replace(plan.design, n_patients=small)), range(1))
-        if definition.asked.cohort:
-            from analysis.survival import fit_kaplan_meier
-
-            fit_kaplan_meier(np.arange(1.0, 9.0), np.ones(8, dtype=np.bool_))
+        cell = base.cell(values)
+        run = cell.run
+        if (plan := run.trial) is not None:
+            few = min(plan.design.n_patients, FEW_PATIENTS)
+            plan = replace(plan, design=replace(plan.design, n_patients=few))
+        choice = replace(run.analysis, endpoints=run.analysis.endpoints[:1])
+        run = replace(run, trial=plan, n_patients=FEW_PATIENTS, analysis=choice)
+        small = replace(asked, n_replicates=BLOCK, precision=None, true_values=False)
+        for made in make_cell(replace(cell, run=run), small, None):
+            made.to_bytes()
 
 
 # ---------------------------------------------------------------- over the sweep
@@ -301,10 +319,16 @@ def measure(
     Store(place).open()
     begin = checked = time.perf_counter()
     todo = _todo(definition, indices, place, limits, only)
+    first = next(todo, None)
+    if first is None:
+        return []
+    todo = chain([first], todo)
     least, begun = len(_shares(definition, limits)), 0
     found: list[Measured] = []
     futures: set[Future[Measured]] = set()
-    pool = ProcessPoolExecutor(n_processes, initializer=start_worker)
+    pool = ProcessPoolExecutor(
+        n_processes, initializer=_start_measuring, initargs=(first[0], first[2])
+    )
     try:
         while True:
             while len(futures) < n_processes and (task := next(todo, None)) is not None:
@@ -439,7 +463,7 @@ def forecast(
 
 
 def _together(at: Sequence[int], good: Sequence[Measured], *parts: Prediction) -> Prediction:
-    """The sum of predictions; its error is that of the sum, as errors of parts make up for others."""
+    """The sum of predictions, with the error of the sum: errors of the parts go together."""
     fitted = np.sum([part.fitted for part in parts], axis=0)
     if any(item.share < 1.0 for item in good):
         # No cell was measured whole.
@@ -454,11 +478,11 @@ def _cohorts(axes: Sequence[FloatArray], level: FloatArray, good: Sequence[Measu
     shares = sorted({item.share for item in good})
     if shares == [1.0]:
         return predict(axes, level, [m.at for m in good], [m.cohort for m in good])
-    means = [np.mean([m.cohort for m in good if m.share == share]) for share in shares]
+    means = [float(np.mean([m.cohort for m in good if m.share == share])) for share in shares]
     slope = 0.0
     if len(shares) > 1:
         slope = max((means[-1] - means[0]) / (shares[-1] - shares[0]), 0.0)
-    full = float(means[-1] + slope * (1.0 - shares[-1]))
+    full = means[-1] + slope * (1.0 - shares[-1])
     return Prediction(full * level, full * level, Estimate(full * len(level), math.nan))
 
 
