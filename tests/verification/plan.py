@@ -37,9 +37,15 @@ from sim.sweep_command import cores, define, finish
 WITHIN = 0.25
 CHOICE = PlanConfig(seconds=20.0)
 
+LATE = (
+    "scenario=delayed_effect",
+    "trial.comparisons=[logrank,'fleming_harrington(0,0.5)','fleming_harrington(0,1)',maxcombo,"
+    "'rmst_difference(24)']",
+)  # fmt: skip
+
 SWEEPS = {
     "small cells: onset and patients, five tests": [
-        "sweep=late_benefit", "n_replicates=1000",
+        *LATE, "n_replicates=1000",
         "sweep.grid={agents.delayed.onset:'range(0,6,0.25)',trial.n_patients:'range(150,600,50)'}",
     ],
     "large cells: whole model, 6,000 trials each": [
@@ -61,11 +67,11 @@ SWEEPS = {
         "sweep.grid={cohort.n_patients:[5000,20000,80000],coupling.spearman:[0,0.2,0.4,0.6]}",
     ],
     "trials with cohorts and true values": [
-        "sweep=late_benefit", "sweep.true_values=true", "sweep.cohort=true", "n_replicates=2000",
+        *LATE, "sweep.true_values=true", "sweep.cohort=true", "n_replicates=2000",
         "sweep.grid={agents.delayed.onset:'range(0,6,1)',trial.n_patients:[400,500]}",
     ],
     "precision: as many trials as it takes": [
-        "sweep=late_benefit", "precision=0.004", "n_replicates=1000",
+        *LATE, "precision=0.004", "n_replicates=1000",
         "sweep.grid={agents.delayed.onset:'range(0,6,0.5)',trial.n_patients:[300,400]}",
     ],
 }  # fmt: skip
