@@ -159,9 +159,9 @@ def read_config(config: DictConfig) -> RunConfig:
         path = getattr(error, "full_key", None) or "configuration"
         first = str(error).splitlines()[0]
         raise ScenarioError(f"{path}: {first}") from error
-    _check_keys("", OmegaConf.to_container(config), RunConfig)
     if not isinstance(whole, RunConfig):
         raise ScenarioError("the configuration was not composed against the schema of a run")
+    _check_keys("", OmegaConf.to_container(config), type(whole))
     return whole
 
 
@@ -187,6 +187,17 @@ def check_run(whole: RunConfig, overrides: Iterable[str] = ()) -> Run:
     _check_ranges("", whole)
     scenario = _scenario(whole)
     return _run(whole, scenario, _claims_in_use(whole, overrides))
+
+
+def check_numbers(path: str, node: Any) -> None:
+    """Check that the numbers of a part of a configuration are in their ranges.
+
+    Raises
+    ------
+    ScenarioError
+        For the first that is not.
+    """
+    _check_ranges(path, node)
 
 
 def check_change(whole: RunConfig, base: RunConfig, run: Run) -> Run:

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-__all__ = ["RunConfig"]
+__all__ = ["PlanConfig", "PlanRunConfig", "RunConfig"]
 
 
 def _number(rule: str, default: Any = MISSING) -> Any:
@@ -501,3 +501,26 @@ class RunConfig:
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     targets: list[TargetConfig] = field(default_factory=list)
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+
+
+@dataclass
+class PlanConfig:
+    """How ``resistime-plan`` measures, and what the jobs of a scheduler cost."""
+
+    seconds: float = positive(20.0)
+    """Most that is spent on measuring."""
+    error: float = positive(0.03)
+    """Relative standard error of the total at which measuring ends."""
+    job_overhead: float = not_negative(3.1)
+    """Seconds that a scheduler takes for a job; 3.1 were measured with Slurm."""
+    job_minutes: float | None = positive(None)
+    """Of a job, at least; if not given, so long that overhead is a hundredth of it."""
+    max_jobs: int = positive(1001)
+    """Most jobs of an array, such as Slurm's MaxArraySize."""
+
+
+@dataclass
+class PlanRunConfig(RunConfig):
+    """The whole configuration of ``resistime-plan``."""
+
+    plan: PlanConfig = field(default_factory=PlanConfig)

@@ -29,8 +29,9 @@ from sim.sweep.cell import Asked, Base
 from sim.sweep.dask import check_dask, run_on_dask
 from sim.sweep.definition import Definition, composed, group_options, kept_overrides
 from sim.sweep.engine import Outcome, Todo, Work, run_cells
+from sim.sweep.forecast import makespan, spoken_bytes, spoken_time
 from sim.sweep.grid import Grid, last_name, read_grid, read_value, written
-from sim.sweep.pilot import bytes_of_cell, measure_pace, spoken_time
+from sim.sweep.pilot import Forecast, quick_forecast
 from sim.sweep.store import CELLS, Store, environment
 from sim.sweep.table import Collected, Source, collect
 
@@ -258,8 +259,10 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
     definition = define(whole, overrides)
     definition.check()
     indices = definition.shard(whole.shard, whole.n_shards)
-    n_workers = whole.n_workers or cores()
-    _check_space(definition, place, len(indices))
+    n_workers = min(whole.n_workers or cores(), max(len(indices), 1))
+    _check_writable(place)
+    told = quick_forecast(definition, indices, min(n_workers, cores())) if indices else None
+    _check_space(told, place)
     Store(place).open()
     if _held_another(definition, place):
         print(
@@ -267,7 +270,7 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
             flush=True,
         )
     record(definition, place)
-    print(_before(definition, indices, min(n_workers, max(len(indices), 1)), whole), flush=True)
+    print(_before(definition, indices, n_workers, whole, told), flush=True)
     outcomes = make(definition, place, indices, n_workers)
     if not alone:
         print(_told(definition.name, outcomes, time.perf_counter() - start))
@@ -358,23 +361,20 @@ def _write_provenance(definition: Definition, place: Path, seconds: float) -> No
     write_json(place / "provenance.json", content)
 
 
-def _check_space(definition: Definition, place: Path, n_cells: int) -> None:
-    """Refuse to begin what the disk cannot hold."""
+def _check_writable(place: Path) -> None:
     place.mkdir(parents=True, exist_ok=True)
-    values = definition.grid.cells[-1]
-    try:
-        cell = definition.base(values).cell(definition.own_values(values))
-    except ScenarioError:
-        return
-    needed = n_cells * bytes_of_cell(cell, definition.asked)
-    free = shutil.disk_usage(place).free
-    if needed > free:
-        raise OutputError(
-            f"hydra.run.dir: '{place}' has {free / 1e9:.3g} GB left, and the sweep needs about "
-            f"{needed / 1e9:.3g} GB"
-        )
     if not os.access(place, os.W_OK):
         raise OutputError(f"hydra.run.dir: cannot write in '{place}'")
+
+
+def _check_space(forecast: Forecast | None, place: Path) -> None:
+    """Refuse to begin what the disk cannot hold."""
+    free = shutil.disk_usage(place).free
+    if forecast is not None and forecast.storage.value > free:
+        raise OutputError(
+            f"hydra.run.dir: '{place}' has {spoken_bytes(free)} left, and the sweep needs about "
+            f"{spoken_bytes(forecast.storage.value)}"
+        )
 
 
 # ---------------------------------------------------------------- Hydra's own sweeps
@@ -459,7 +459,11 @@ def _from_jobs(place: Path) -> Definition:
 
 
 def _before(
-    definition: Definition, indices: Sequence[int], n_workers: int, whole: RunConfig
+    definition: Definition,
+    indices: Sequence[int],
+    n_workers: int,
+    whole: RunConfig,
+    forecast: Forecast | None,
 ) -> str:
     """Cells, estimated time and the first three, before it starts."""
     grid = definition.grid
@@ -478,10 +482,12 @@ def _before(
         lines.append("  ...")
     n = definition.asked.n_replicates
     each = f"{n} trials each" if _has_trial(definition) else "a cohort each"
-    pace = measure_pace(definition, indices) if indices else None
-    if pace is not None:
-        total = pace.seconds * len(indices) / n_workers
-        lines.append(f"{each}: about {spoken_time(total)} on {n_workers} cores, less what is kept")
+    if forecast is not None:
+        total = spoken_time(makespan(forecast.seconds, n_workers))
+        size = spoken_bytes(forecast.storage.value)
+        lines.append(f"{each}: about {total} on {n_workers} cores and {size}, less what is kept")
+    elif indices:
+        lines.append(f"{each}: too slow to be measured in a moment; resistime-plan does")
     lines.append(
         "All cells have seed "
         f"{definition.whole.seed}: neighbouring cells share patients, and differences between "

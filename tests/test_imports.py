@@ -20,6 +20,7 @@ COMMANDS = {
     "estimand.py",
     "figures_command.py",
     "output.py",
+    "plan_command.py",
     "provenance.py",
     "sweep_command.py",
     "trial_command.py",

@@ -6,7 +6,7 @@ bytes wherever and in whatever order they were made.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
@@ -25,7 +25,7 @@ from sim.sweep.store import DamagedCellError, Store, Stored, environment, enviro
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Collected", "Source", "collect"]
+__all__ = ["Collected", "Source", "collect", "tables_of"]
 
 TEXT = ("cut", "arm", "endpoint", "method", "measure")
 NUMBERS = ("estimate", "mc_error")
@@ -95,16 +95,31 @@ def collect(definition: Definition, place: Path, source: Source = Source.OWN) ->
     for index, values in enumerate(definition.grid.cells):
         mixed = source is Source.MIXED
         whole.append(_find(definition, stores, index, values, found, mixed=mixed))
+    found.tables = tables_of(definition, whole, found.failed)
+    return found
+
+
+def tables_of(
+    definition: Definition, whole: Sequence[Stored | None], failed: Mapping[int, str]
+) -> dict[str, pd.DataFrame]:
+    """The tables of cells, by the names of their files without suffix.
+
+    Parameters
+    ----------
+    definition : Definition
+        The sweep.
+    whole : sequence of Stored or None
+        What is kept of each of its cells.
+    failed : mapping
+        Why cells failed, by their number.
+    """
     swept = [definition.swept(values) for values in definition.grid.cells]
-    found.tables = {
-        "sweep": _sweep_table(definition, swept, whole, found),
+    tables = {
+        "sweep": _sweep_table(definition, swept, whole, failed),
         "sweep_paired": _paired_table(definition, swept, whole),
         "sweep_curves": _curve_table(definition, swept, whole),
     }
-    found.tables = {
-        name: table for name, table in found.tables.items() if name == "sweep" or len(table)
-    }
-    return found
+    return {name: table for name, table in tables.items() if name == "sweep" or len(table)}
 
 
 def _count(definition: Definition, store: Store) -> int:
@@ -188,7 +203,7 @@ def _sweep_table(
     definition: Definition,
     swept: Sequence[Sequence[Any]],
     whole: Sequence[Stored | None],
-    found: Collected,
+    failed: Mapping[int, str],
 ) -> pd.DataFrame:
     import pandas as pd
 
@@ -201,7 +216,7 @@ def _sweep_table(
         own = kept.rows if kept is not None else [nothing]
         rows += own
         index += [i] * len(own)
-        error = found.failed.get(i, "")
+        error = failed.get(i, "")
         status += ["done" if kept is not None else "failed" if error else "missing"] * len(own)
         errors += [error] * len(own)
     table = _labelled(definition, swept, index)
