@@ -12,6 +12,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -49,7 +52,7 @@ from sim.trial_command import check_trial, execute_trial
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["main"]
+__all__ = ["keep_configuration", "main", "one_line", "register_schema", "run_job"]
 
 GRID_MONTHS = 0.5
 """Spacing of the times at which incidences and occupancies are written."""
@@ -61,41 +64,70 @@ STATUS_INTERRUPTED = 130
 
 def main() -> None:
     """Run ``resistime`` with the arguments of the command line."""
+    run_job("resistime", RunConfig, _hydra_main)
+
+
+def run_job(program: str, schema: type, job: Callable[[], None]) -> None:
+    """Compose the command line and do a job; what goes wrong is one line.
+
+    Parameters
+    ----------
+    program : str
+        Name of the command, before the line.
+    schema : type
+        `RunConfig`, or one that adds to it.
+    job : callable
+        Made by `hydra.main`.
+    """
+    complain = partial(_complain, program=program)
     for argument in sys.argv[1:]:
         if argument.startswith("="):
-            _complain(f"cannot read '{argument}': write path=value, such as cohort.n_patients=5000")
+            complain(f"cannot read '{argument}': write path=value, such as cohort.n_patients=5000")
         if argument in ("trial=null", "scenario=null"):
             name = argument.partition("=")[0]
-            _complain(f"{argument}: leave {name} out instead; without one there is none")
+            complain(f"{argument}: leave {name} out instead; without one there is none")
     # A scheduler's request to end leaves no half file either.
     signal.signal(signal.SIGTERM, _leave)
-    register_schema()
+    register_schema(schema)
     # Hydra would otherwise print a traceback of its own and leave with status 1.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        _hydra_main()
+        job()
     except (HydraException, OmegaConfBaseException) as error:
-        _complain(explain(error))
+        complain(explain(error))
     except BrokenPipeError:
         # Whoever read the output has gone away; the files are written. Nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except yaml.YAMLError as error:
-        _complain(explain_yaml(error))
+        complain(explain_yaml(error))
     except OSError as error:
-        _complain(_unwritable(error))
+        complain(_unwritable(error))
     except KeyboardInterrupt:
-        print("resistime: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(STATUS_INTERRUPTED)
+
+
+@contextmanager
+def one_line(program: str) -> Iterator[None]:
+    """Say what goes wrong in a job before Hydra does, which would add lines of its own."""
+    try:
+        yield
+    except ResistimeError as error:
+        _complain(str(error), program)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _complain(_unwritable(error), program)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def register_schema() -> None:
+def register_schema(schema: type = RunConfig) -> None:
     """Make known to Hydra what ``run.yaml`` names: the schema, and what follows a sweep."""
     store = ConfigStore.instance()
-    store.store("schema", RunConfig)
+    store.store("schema", schema)
     own = {"sweep": {"_target_": f"{__name__}.AfterJobs"}}
     store.store("resistime", own, group="hydra/callbacks")
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
@@ -128,8 +160,8 @@ def _unwritable(error: OSError) -> str:
     return f"hydra.run.dir: cannot write{place}: {error.strerror or error}"
 
 
-def _complain(message: str) -> None:
-    print(f"resistime: {message}", file=sys.stderr)
+def _complain(message: str, program: str = "resistime") -> None:
+    print(f"{program}: {message}", file=sys.stderr)
     sys.exit(STATUS_BAD_INPUT)
 
 
@@ -138,9 +170,9 @@ def _hydra_main(config: DictConfig) -> None:
     context = HydraConfig.get()
     overrides = list(context.overrides.task)
     place = Path(context.runtime.output_dir)
-    try:
+    with one_line("resistime"):
         whole = read_config(config)
-        _keep_configuration(place, config, overrides)
+        keep_configuration(place, config, overrides)
         if is_sweep(whole):
             # The shards of a sweep share a folder; otherwise each job has its own.
             alone = whole.n_shards == 1
@@ -152,12 +184,6 @@ def _hydra_main(config: DictConfig) -> None:
             execute_job(whole, overrides, Path(context.sweep.dir), int(context.job.num))
         else:
             _execute_run(whole, config, overrides, place, context.runtime.choices.get("scenario"))
-    except ResistimeError as error:
-        _complain(str(error))
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _complain(_unwritable(error))
 
 
 def _execute_run(
@@ -170,7 +196,7 @@ def _execute_run(
     execute(run, place, plain, overrides, scenario or "")
 
 
-def _keep_configuration(place: Path, config: DictConfig, overrides: list[str]) -> None:
+def keep_configuration(place: Path, config: DictConfig, overrides: list[str]) -> None:
     """Leave the composed configuration where Hydra users look for it."""
     folder = place / ".hydra"
     folder.mkdir(exist_ok=True)

@@ -159,9 +159,9 @@ def read_config(config: DictConfig) -> RunConfig:
         path = getattr(error, "full_key", None) or "configuration"
         first = str(error).splitlines()[0]
         raise ScenarioError(f"{path}: {first}") from error
-    _check_keys("", OmegaConf.to_container(config), RunConfig)
     if not isinstance(whole, RunConfig):
         raise ScenarioError("the configuration was not composed against the schema of a run")
+    _check_keys("", OmegaConf.to_container(config), type(whole))
     return whole
 
 

@@ -21,6 +21,8 @@ COMMANDS = {
     "figures_command.py",
     "output.py",
     "provenance.py",
+    "size.py",
+    "size_command.py",
     "sweep_command.py",
     "trial_command.py",
     "__main__.py",
