@@ -61,6 +61,9 @@ ENOUGH = 5
 FIRST = 4
 """Replicates at the one size to begin with, as a multiple of those of the scan."""
 
+BEYOND = (1.5, 2.0)
+"""Multiples of the answer at which it is seen whether power holds."""
+
 FAR = 0.2
 """Share of the variance that the step along the slope may bring before it is shortened."""
 
@@ -388,7 +391,7 @@ class _Search:
         """Add replicates next to the crossing until it is known as well as is asked."""
         question, sizes = self.question, self.question.sizes
         centre, scanned = sizes.near(guess), question.scanned
-        wanted = self.whole(FIRST * question.scanned)
+        wanted, centres = self.whole(FIRST * question.scanned), {centre}
         while True:
             self.ask([centre], wanted)
             fit = self.fit(centre, scanned)
@@ -404,11 +407,16 @@ class _Search:
             level, whole = fit.variance(0.0), fit.variance(crossing.x - fit.x)
             allowed = whole * (question.width / crossing.width) ** 2
             of_slope = whole - level
-            if of_slope > FAR * allowed and sizes.near(crossing.size) != centre:
-                centre = sizes.near(crossing.size)
-                continue
             if of_slope > FAR * allowed:
-                scanned = self.whole(2 * scanned)
+                # The slope brings too much: a longer scan or a shorter step, whichever costs less.
+                nearest = sizes.near(crossing.size)
+                if scanned * len(self.around(centre)) < wanted:
+                    scanned = self.whole(2 * scanned)
+                    continue
+                if nearest not in centres:
+                    centre = nearest
+                    centres.add(centre)
+                    continue
             room = max(allowed - of_slope, 0.5 * allowed)
             wanted = self.whole(max(1.02 * wanted * level / room, 1.1 * wanted))
 
@@ -482,6 +490,7 @@ class _Search:
         size = sizes.up(crossing.size)
         if size < crossing.size - 1e-9 * sizes.step:
             return Unsolved(self.never(size), self.tried())
+        self.ask({sizes.near(size * ratio) for ratio in BEYOND}, question.scanned)
         probit, error = fit.at(sizes.x(size))
         falls = [
             other
