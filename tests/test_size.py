@@ -78,7 +78,7 @@ def test_power_may_bend_in_the_months_of_follow_up():
 
     truth = -12.0 * np.log(1.0 - 0.8 / 0.95)
     sizes = Sizes(1.0, 240.0, 0.1, "months", straight_in_root=False)
-    answer = found(law, target=0.8, sizes=sizes, start=60.0, width=0.01)
+    answer = found(law, target=0.8, sizes=sizes, start=60.0, width=0.02)
     assert abs(answer.crossing - truth) < 3.0 * (answer.upper - answer.lower) / 3.92
     assert answer.size == pytest.approx(np.ceil(10.0 * answer.crossing) / 10.0)
 
