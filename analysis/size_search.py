@@ -64,6 +64,9 @@ FIRST = 4
 BEYOND = (1.5, 2.0)
 """Multiples of the answer at which it is seen whether power holds."""
 
+NEARBY = 0.03
+"""Share of a size by which another may be taken for it at which less is rounded."""
+
 FAR = 0.2
 """Share of the variance that the step along the slope may bring before it is shortened."""
 
@@ -88,7 +91,7 @@ class Sizes:
     --------
     >>> patients = Sizes(least=6, most=1000, step=3)
     >>> patients.up(97.5), patients.near(97.4), patients.up(1e6)
-    (99.0, 96.0, 999.0)
+    (99, 96, 999)
     """
 
     least: float
@@ -98,13 +101,25 @@ class Sizes:
     straight_in_root: bool = True
     """Whether the probit of power is straight in the square root of the size, or in the size."""
 
+    departure: Callable[[float], float] | None = None
+    """By how much, as a share, what goes along with a size is rounded there: events, for patients.
+
+    A few more events are more power, so that power over size is a staircase of uneven
+    steps; only sizes at which little is rounded lie on the line that is looked for.
+    """
+
     def up(self, size: float) -> float:
         """The smallest that is no smaller, within `least` and `most`."""
         return self._at(ceil(round(size / self.step, 9)))
 
     def near(self, size: float) -> float:
-        """The nearest."""
-        return self._at(round(size / self.step))
+        """The nearest, or one close by at which less is rounded."""
+        middle = round(size / self.step)
+        if self.departure is None:
+            return self._at(middle)
+        departure, reach = self.departure, max(round(NEARBY * middle), 2)
+        close = {self._at(steps) for steps in range(middle - reach, middle + reach + 1)}
+        return min(close, key=lambda one: (round(departure(one), 3), abs(one - size), one))
 
     def _at(self, steps: int) -> float:
         first, last = ceil(round(self.least / self.step, 9)), floor(round(self.most / self.step, 9))
@@ -346,7 +361,9 @@ class _Search:
                 if power[below] < target <= power[above] and power[lowest] < target:
                     return self.between(below, above)
             if power[lowest] >= target and lowest > sizes.up(sizes.least):
-                self.ask([sizes.near(lowest / 2.0)], self.question.scanned)
+                half = sizes.near(lowest / 2.0)
+                lower = half if half < lowest else sizes.up(sizes.least)
+                self.ask([lower], self.question.scanned)
             elif power[lowest] >= target:
                 return self.already(lowest)
             elif highest < sizes.near(sizes.most):

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,11 +118,30 @@ class Asked:
         return plan
 
 
+def _rounded_up(events: int, ratio: float) -> int:
+    """Events in proportion to the patients; one too few would be less than was asked for."""
+    return max(ceil(round(events * ratio, 9)), 1)
+
+
+def _departure(cut: CutConfig, patients: int) -> Callable[[float], float] | None:
+    """The share by which the events of a cut are above their proportion, at numbers of patients."""
+    counts = [cut.events, *cut.stratum_events.values(), *(more.events for more in cut.also)]
+    waited = [events for events in counts if events is not None]
+    if not waited:
+        return None
+
+    def departure(size: float) -> float:
+        ratio = size / patients
+        return max(_rounded_up(events, ratio) / (events * ratio) - 1.0 for events in waited)
+
+    return departure
+
+
 def _events(path: str, cut: CutConfig, ratio: float) -> dict[str, Any]:
     """Every number of events that a cut waits for, in proportion to the patients."""
 
-    def share(events: float) -> int:
-        return max(int(events * ratio + 0.5), 1)
+    def share(events: int) -> int:
+        return _rounded_up(events, ratio)
 
     values: dict[str, Any] = {}
     if cut.events is not None:
@@ -190,7 +210,14 @@ def ask_size(whole: SizeRunConfig, overrides: list[str]) -> Asked:
     name = own.method.replace(" ", "").replace("()", "")
     method = _chosen("size.method", "comparison of the trial", name or methods[0], methods)
     asked = Asked(
-        whole, run, cut, endpoint, arm, method, _sizes(whole, plan), _start(whole.trial, own.vary)
+        whole,
+        run,
+        cut,
+        endpoint,
+        arm,
+        method,
+        _sizes(whole, plan, cut),
+        _start(whole.trial, own.vary),
     )
     if not asked.sizes.least < asked.sizes.most:
         raise ScenarioError(
@@ -233,7 +260,7 @@ def _start(trial: TrialConfig, vary: str) -> float:
     return float(getattr(trial.cuts[cut], kind))
 
 
-def _sizes(whole: SizeRunConfig, plan: TrialPlan) -> Sizes:
+def _sizes(whole: SizeRunConfig, plan: TrialPlan, cut: str) -> Sizes:
     """Which sizes can be run."""
     from analysis.size_search import Sizes
     from sim.endpoint.endpoint import short_name
@@ -250,6 +277,7 @@ def _sizes(whole: SizeRunConfig, plan: TrialPlan) -> Sizes:
         kind = "months of follow-up" if own.vary.endswith("follow_up") else "months"
         usual = (LEAST_MONTHS, MOST_MONTHS, 0.1, kind)
     least, most, step, unit = usual
+    proportional = own.vary == PATIENTS and own.events == "proportional"
     whole_numbers = own.vary == PATIENTS or own.vary.endswith(EVENTS)
     for name in ("least", "most", "step"):
         value = getattr(own, name)
@@ -261,6 +289,7 @@ def _sizes(whole: SizeRunConfig, plan: TrialPlan) -> Sizes:
         step=step if own.step is None else own.step,
         unit=unit,
         straight_in_root=whole_numbers,
+        departure=_departure(trial.cuts[cut], trial.n_patients) if proportional else None,
     )
 
 

@@ -17,15 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sim.command import keep_configuration, one_line, run_job
 from sim.config import read_config
 from sim.endpoint.endpoint import short_name
+from sim.errors import ScenarioError
 from sim.output import draw_figures, provenance, remove_stale, write_table
 from sim.schema import SizeRunConfig
 from sim.size import PATIENTS, Asked, Confirmed, ask_size, conductor, confirm_size, solve_size
 from sim.storage import write_json
+from sim.sweep_command import is_sweep
 
 if TYPE_CHECKING:
     from analysis.size_search import Solution, Unsolved
@@ -53,6 +56,8 @@ def _hydra_main(config: DictConfig) -> None:
     with one_line(PROGRAM):
         whole = read_config(config)
         assert isinstance(whole, SizeRunConfig)
+        if is_sweep(whole) or context.mode == RunMode.MULTIRUN:
+            raise ScenarioError("sweep: one size is found at a time; leave sweep and -m out")
         asked = ask_size(whole, overrides)
         keep_configuration(place, config, overrides)
         reason = execute(asked, place, plain, overrides, scenario)
@@ -176,7 +181,7 @@ def _of_events(asked: Asked) -> list[str]:
             f"The cut {asked.cut} waits for {', '.join(map(str, waited))} events at every size."
         ]
     shares = " and ".join(f"{events / trial.n_patients:.3g}" for events in waited)
-    return [f"The cut {asked.cut} waits for {shares} events a patient, as designed."]
+    return [f"The cut {asked.cut} waits for {shares} events a patient, as designed, rounded up."]
 
 
 def _typed(asked: Asked, size: float) -> list[str]:

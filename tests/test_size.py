@@ -168,6 +168,17 @@ def test_every_number_of_events_is_scaled():
     assert asked("trial=first_line_phase3", also, strata).plan(300).design.n_patients == 300
 
 
+def test_power_is_seen_where_no_events_are_rounded():
+    # 0.7 events a patient: 172 would wait for 121 instead of 120.4, 180 for 126.
+    sizes = asked("scenario=delayed_effect").sizes
+    assert [sizes.near(size) for size in (171, 176, 183.0)] == [170, 180, 180]
+    assert sizes.up(171) == 172
+    assert asked("scenario=delayed_effect").values(172)["trial.cuts.final.events"] == 121
+    # Where events are not in proportion, all sizes are as good.
+    fixed = asked("scenario=delayed_effect", "size.events=fixed").sizes
+    assert [fixed.near(size) for size in (171, 176, 183.1)] == [172, 176, 184]
+
+
 def test_a_size_is_the_trial_that_a_user_would_conduct():
     overrides = ("trial=first_line_phase3", "n_replicates=300")
     question = asked(*overrides, "size.endpoint=os", "size.method=cox")

@@ -1,7 +1,7 @@
 """How often the interval of a solved size holds the truth: ``python tests/verification/size_solved.py``.
 
 Writes ``docs/validation/size_solved.md``. For each design the size is solved with 60 seeds and once
-more, with another seed and a sixth of the width, for the truth. The coverage of a 95 % interval
+more, with another seed and a quarter of the width, for the truth. The coverage of a 95 % interval
 must be within 3 of its Monte Carlo errors of 0.95, the errors of the 60 must have standard
 deviation 1 in units of the standard error that the interval states, and the power at the answers in
 trials of their own must be the target, or the script leaves with status 1. Takes some minutes. An
@@ -23,7 +23,7 @@ from sim.provenance import software
 from sim.schema import SizeRunConfig
 from sim.size import ask_size, conductor, confirm_size, solve_size
 
-SEEDS, WIDTH, TRUTH_SEED, NARROWER = 60, 0.03, 90_001, 6.0
+SEEDS, WIDTH, TRUTH_SEED, NARROWER = 60, 0.03, 90_001, 4.0
 STRONG = ["scenario=delayed_effect", "agents.delayed.hazard_ratio.escape=0.4"]
 
 DESIGNS = {
