@@ -27,6 +27,7 @@ from figures import (
     occupancy,
     operating,
     paired,
+    size,
     targets,
 )
 from figures.page import MARGIN, PAGE, Page, key_height
@@ -37,6 +38,7 @@ from figures.shared import (
     About,
     ResultFileError,
     Strategy,
+    method_words,
     months_axis,
     read_about,
     read_table,
@@ -61,6 +63,8 @@ PAIRED_COLUMNS = (
     "versus", "cut", "arm", "endpoint", "method", "other", "difference", "mc_error",
     "mc_error_unpaired",
 )  # fmt: skip
+SIZE_COLUMNS = ("size", "power", "mc_error", "n_replicates")
+SIZE_CURVE_COLUMNS = ("size", "power", "lower", "upper")
 TARGET_COLUMNS = ("strategy", "measure", "published", "simulated", "z", "checked")
 
 
@@ -75,7 +79,8 @@ def draw_run(
         Directory of the run, with ``provenance.json`` and any of ``curves.csv``
         (with ``summary.csv`` and ``published.csv``), ``incidence.csv``,
         ``occupancy.csv``, ``resistance.csv``, ``targets.csv``, ``operating.csv`` (with
-        ``estimates.csv``) and ``paired.csv``.
+        ``estimates.csv``), ``paired.csv`` and ``size.csv`` (with ``size.json`` and
+        ``size_curve.csv``).
     progress : callable, optional
         Wraps the figures as they are drawn, to show how far it has come.
 
@@ -152,6 +157,9 @@ def _figures(place: Path, about: About) -> Iterator[Drawn]:
         for versus in table["versus"].unique():
             rows = table[table["versus"] == versus]
             yield f"paired_{versus}", _paired_page(about, rows, table)
+    table = read_table(place, "size.csv", SIZE_COLUMNS)
+    if table is not None:
+        yield "size", _size_page(about, place, table)
 
 
 def _shown(about: About, table: pd.DataFrame, name: str) -> list[Strategy]:
@@ -496,4 +504,30 @@ def _estimates_page(about: About, bins: pd.DataFrame, table: pd.DataFrame) -> Fi
         ["true value", "mean estimate"],
         rows * high + 0.05,
     )
+    return page.figure
+
+
+# ---------------------------------------------------------------- the size of a trial
+
+
+def _size_page(about: About, place: Path, tried: pd.DataFrame) -> Figure:
+    record = size.read_answer(place)
+    curve = read_table(place, "size_curve.csv", SIZE_CURVE_COLUMNS)
+    answer = record["answer"]
+    if answer is None:
+        note = size.NO_ANSWER
+    else:
+        note = size.NOTE.format(n=f"{answer['n_replicates']:,}", at=answer["conducted_at"])
+    handles, words = size.key(answer is not None)
+    tall, left = 3.6, 0.6
+    told = record["reason"] if answer is None else " ".join(record["assumptions"])
+    told = told[:1].upper() + told[1:]
+    page = Page(
+        f"Power of {method_words(record['method'])} over the number of {record['unit']}", told,
+        tall + 0.62 + key_height(len(handles)), about.trial_caption(note),
+    )  # fmt: skip
+    ax = page.axes(MARGIN + left, 0.12, PAGE - 2.0 * MARGIN - left - 0.15, tall)
+    size.draw_size(ax, tried, curve, record)
+    if handles:
+        page.key(handles, words, tall + 0.6)
     return page.figure

@@ -52,7 +52,7 @@ from sim.trial_command import check_trial, execute_trial
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["main", "one_line", "run_job"]
+__all__ = ["keep_configuration", "main", "one_line", "register_schema", "run_job"]
 
 GRID_MONTHS = 0.5
 """Spacing of the times at which incidences and occupancies are written."""
@@ -172,7 +172,7 @@ def _hydra_main(config: DictConfig) -> None:
     place = Path(context.runtime.output_dir)
     with one_line("resistime"):
         whole = read_config(config)
-        _keep_configuration(place, config, overrides)
+        keep_configuration(place, config, overrides)
         if is_sweep(whole):
             # The shards of a sweep share a folder; otherwise each job has its own.
             alone = whole.n_shards == 1
@@ -196,7 +196,7 @@ def _execute_run(
     execute(run, place, plain, overrides, scenario or "")
 
 
-def _keep_configuration(place: Path, config: DictConfig, overrides: list[str]) -> None:
+def keep_configuration(place: Path, config: DictConfig, overrides: list[str]) -> None:
     """Leave the composed configuration where Hydra users look for it."""
     folder = place / ".hydra"
     folder.mkdir(exist_ok=True)

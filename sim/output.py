@@ -23,13 +23,13 @@ __all__ = [
 TABLES = (
     "curves.csv", "summary.csv", "incidence.csv", "occupancy.csv", "resistance.csv",
     "contrasts.csv", "targets.csv", "published.csv", "patients.parquet", "operating.csv",
-    "comparisons.parquet", "paired.csv", "estimates.csv",
+    "comparisons.parquet", "paired.csv", "estimates.csv", "size.csv", "size_curve.csv", "size.json",
 )  # fmt: skip
 """Every table that some run leaves."""
 
 PICTURES = (
     "km_*", "incidence", "occupancy", "definitions", "targets", "operating", "accuracy", "paired_*",
-    "estimates",
+    "estimates", "size",
 )  # fmt: skip
 """Every figure that some run leaves."""
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-__all__ = ["PlanConfig", "PlanRunConfig", "RunConfig"]
+__all__ = ["PlanConfig", "PlanRunConfig", "RunConfig", "SizeConfig", "SizeRunConfig"]
 
 
 def _number(rule: str, default: Any = MISSING) -> Any:
@@ -524,3 +524,41 @@ class PlanRunConfig(RunConfig):
     """The whole configuration of ``resistime-plan``."""
 
     plan: PlanConfig = field(default_factory=PlanConfig)
+
+
+@dataclass
+class SizeConfig:
+    """What `resistime-size` varies, and the comparison whose power is asked for."""
+
+    vary: str = "trial.n_patients"
+    """`trial.n_patients`, or `events`, `date` or `follow_up` of one of `trial.cuts`."""
+    accrual: str = "as_designed"
+    """With n_patients: which of `duration` and `rate` stays; the one that the trial gives."""
+    events: str = "proportional"
+    """With n_patients: events that cuts wait for are a fixed share of the patients, or `fixed`."""
+    cut: str = ""
+    """Empty is the one that is varied, or the last."""
+    endpoint: str = ""
+    """Empty is the first of `trial.endpoints`."""
+    arm: str = ""
+    """Empty is the first experimental one."""
+    method: str = ""
+    """Empty is the first of `trial.comparisons`."""
+    width: float = positive(0.02)
+    """Of the 95 % interval of the size, as a share of the size."""
+    least: float | None = positive(None)
+    """Smallest size that is tried."""
+    most: float | None = positive(None)
+    """Largest size that is tried."""
+    step: float | None = positive(None)
+    """Sizes are multiples of it; the weights' sum for patients, 1 for events, 0.1 months."""
+    confirm: int = not_negative(10_000)
+    """Other trials in which the power at the answer is seen once more."""
+
+
+@dataclass
+class SizeRunConfig(RunConfig):
+    """The whole configuration of `resistime-size`."""
+
+    target_power: float = positive(0.9)
+    size: SizeConfig = field(default_factory=SizeConfig)

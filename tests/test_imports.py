@@ -22,6 +22,8 @@ COMMANDS = {
     "output.py",
     "plan_command.py",
     "provenance.py",
+    "size.py",
+    "size_command.py",
     "sweep_command.py",
     "trial_command.py",
     "__main__.py",
