@@ -253,7 +253,7 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
     definition = define(whole, overrides)
     definition.check()
     indices = definition.shard(whole.shard, whole.n_shards)
-    n_workers = whole.n_workers or cores()
+    n_workers = whole.dask.workers if whole.dask.cluster else whole.n_workers or cores()
     _check_space(definition, place, len(indices))
     _open(definition, place)
     print(_before(definition, indices, min(n_workers, max(len(indices), 1)), whole), flush=True)
@@ -532,9 +532,13 @@ def _before(
     n = definition.asked.n_replicates
     each = f"{n} trials each" if _has_trial(definition) else "a cohort each"
     pace = measure_pace(definition, indices) if indices else None
-    if pace is not None:
-        total = pace.seconds * len(indices) / n_workers
-        lines.append(f"{each}: about {spoken_time(total)} on {n_workers} cores, less what is kept")
+    if pace is not None and whole.dask.address:
+        # How many workers a scheduler has is not known before it is asked.
+        total = spoken_time(pace.seconds * len(indices))
+        lines.append(f"{each}: about {total} of a core's work, less what is kept")
+    elif pace is not None:
+        total = spoken_time(pace.seconds * len(indices) / n_workers)
+        lines.append(f"{each}: about {total} on {n_workers} cores, less what is kept")
     lines.append(
         "All cells have seed "
         f"{definition.whole.seed}: neighbouring cells share patients, and differences between "

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sweeps_run import GRID, SMALL, command, sweep
 
 from cluster.slurm_machine import Slurm
 from cluster.test_slurm_machine import wait_until
-from sweeps_run import GRID, SMALL, command, sweep
 
 LONG = (*SMALL, "n_replicates=20000")
 """Cells of about a second."""
