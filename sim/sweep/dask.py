@@ -117,6 +117,7 @@ def _client(config: DaskConfig) -> Iterator[Any]:
 
     # What goes wrong is said here, in a line.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     cluster: Any = None
     try:
         if config.cluster == "local":
