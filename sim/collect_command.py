@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from sim.command import register_schema
+from sim.cores import cores
 from sim.errors import ResistimeError
 from sim.sweep.store import Store
 from sim.sweep.table import Source, collect
-from sim.sweep_command import cores, finish, make, sweep_in
+from sim.sweep_command import finish, make, sweep_in
 
 __all__ = ["main"]
 

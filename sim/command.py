@@ -8,6 +8,7 @@ sweep goes to `sim.sweep_command`, as do the jobs of Hydra's own sweeps.
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
@@ -27,13 +28,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sim.cohort import Cohort, simulate_cohort
 from sim.complaint import explain, explain_yaml
 from sim.config import Run, check_run, read_config
 from sim.errors import ResistimeError
+from sim.launcher import in_launcher, trouble_of
 from sim.output import (
     draw_figures,
     progress_bar,
@@ -46,7 +48,7 @@ from sim.provenance import claim_counts
 from sim.schema import RunConfig
 from sim.storage import write_json, write_text
 from sim.sweep.grid import folder_name
-from sim.sweep_command import execute_job, execute_sweep, finish_jobs, is_sweep
+from sim.sweep_command import begin_shards, execute_job, execute_sweep, finish_jobs, is_sweep
 from sim.trial_command import check_trial, execute_trial
 
 if TYPE_CHECKING:
@@ -100,11 +102,22 @@ def run_job(program: str, schema: type, job: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except yaml.YAMLError as error:
         complain(explain_yaml(error))
+    except ResistimeError as error:
+        complain(str(error))  # Of a job that ran elsewhere.
     except OSError as error:
         complain(_unwritable(error))
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        more = (
+            "; jobs that were handed over go on (on Slurm, scancel ends them), and so does the "
+            "same command with what they leave"
+        )
+        print(f"{program}: interrupted{more if in_launcher(error) else ''}", file=sys.stderr)
         sys.exit(STATUS_INTERRUPTED)
+    except Exception as error:
+        trouble = trouble_of(error)
+        if trouble is None:
+            raise
+        complain(trouble.told, trouble.status)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -112,10 +125,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def register_schema(schema: type = RunConfig) -> None:
-    """Make known to Hydra what ``run.yaml`` names: a schema, and what follows a sweep."""
+    """Make known to Hydra what ``run.yaml`` names: a schema, and what is round a sweep's jobs."""
     store = ConfigStore.instance()
     store.store("schema", schema)
-    own = {"sweep": {"_target_": f"{__name__}.AfterJobs"}}
+    own = {"sweep": {"_target_": f"{__name__}.AroundJobs"}}
     store.store("resistime", own, group="hydra/callbacks")
     OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
 
@@ -129,8 +142,23 @@ def _sweep_folder(sweep: DictConfig | None, otherwise: str) -> str:
     return folder_name({str(key): value for key, value in plain.items()}) or otherwise
 
 
-class AfterJobs(Callback):
-    """Puts together what the jobs of one of Hydra's sweeps have made."""
+class AroundJobs(Callback):
+    """Checks a sweep before its jobs are handed over, and puts together what they have made."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Say what the shards of a sweep are, or why they cannot be."""
+        own = copy.deepcopy(config)
+        with open_dict(own):
+            del own["hydra"]
+        try:
+            whole = read_config(own)
+            if is_sweep(whole):
+                typed = list(config.hydra.overrides.task)
+                begin_shards(whole, typed, Path(config.hydra.sweep.dir))
+        except ResistimeError as error:
+            _complain("resistime", str(error))
+        except OSError as error:
+            _complain("resistime", _unwritable(error))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Collect, and leave with a status if cells have failed."""
@@ -147,9 +175,16 @@ def _unwritable(error: OSError) -> str:
     return f"hydra.run.dir: cannot write{place}: {error.strerror or error}"
 
 
-def _complain(program: str, message: str) -> None:
+def _complain(program: str, message: str, status: int = STATUS_BAD_INPUT) -> None:
     print(f"{program}: {message}", file=sys.stderr)
-    sys.exit(STATUS_BAD_INPUT)
+    sys.exit(status)
+
+
+def _launched_elsewhere() -> bool:
+    """Whether this is a job that another process has launched, and is to hear what went wrong."""
+    context = HydraConfig.get()
+    basic = str(context.launcher.get("_target_", "")).endswith(".BasicLauncher")
+    return context.mode == RunMode.MULTIRUN and not basic
 
 
 @contextmanager
@@ -157,12 +192,13 @@ def one_line(program: str) -> Iterator[None]:
     """Say what goes wrong in a job before Hydra does, which would add lines of its own."""
     try:
         yield
-    except ResistimeError as error:
-        _complain(program, str(error))
     except BrokenPipeError:
         raise
-    except OSError as error:
-        _complain(program, _unwritable(error))
+    except (ResistimeError, OSError) as error:
+        told = str(error) if isinstance(error, ResistimeError) else _unwritable(error)
+        if _launched_elsewhere():
+            raise ResistimeError(told) from error
+        _complain(program, told)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://configs", config_name="run")

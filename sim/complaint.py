@@ -26,6 +26,12 @@ __all__ = ["explain", "explain_yaml"]
 
 KINDS = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 
+EXTRAS = {
+    ("hydra/launcher", "submitit_slurm"): "slurm",
+    ("hydra/launcher", "submitit_local"): "slurm",
+}
+"""Parts of the distribution that bring options of Hydra's own groups."""
+
 
 def explain(error: Exception) -> str:
     """Say in one line what is wrong with a configuration.
@@ -43,7 +49,10 @@ def explain(error: Exception) -> str:
     text = str(error)
     absent = re.search(r"Could not (?:load|find) '([\w/]+)/([^'/]*)'", text)
     if absent:
-        return _missing_option(absent[1].removeprefix("/"), absent[2])
+        group, name = absent[1].removeprefix("/"), absent[2]
+        if group.startswith("hydra/"):
+            return _missing_plugin(group, name, text)
+        return _missing_option(group, name)
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write path=value, such as cohort.n_patients=5000"
     origin = _origin(error)
@@ -103,6 +112,14 @@ def _missing_option(group: str, name: str) -> str:
         if entry.name.endswith(".yaml")
     )
     return f"{group}: no option named '{name}'.{_hint(name, known)}"
+
+
+def _missing_plugin(group: str, name: str, text: str) -> str:
+    """Of an option that a plugin would bring; Hydra's text lists those that are there."""
+    if (group, name) in EXTRAS:
+        return f"{group}={name} is not installed; pip install 'resistime[{EXTRAS[group, name]}]'"
+    listed = re.search(r"Available options in '[^']*':\n((?:\t\S+\n?)+)", text)
+    return f"{group}: no option named '{name}'.{_hint(name, listed[1].split() if listed else [])}"
 
 
 def _bad_entry(path: str, error: OmegaConfBaseException) -> str:

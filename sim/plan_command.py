@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from sim.command import one_line, run_job
 from sim.config import check_numbers, read_config
+from sim.cores import cores
 from sim.errors import ScenarioError
 from sim.output import write_table
 from sim.schema import PlanConfig, PlanRunConfig, RunConfig
@@ -43,7 +44,7 @@ from sim.sweep.grid import Grid
 from sim.sweep.pilot import QUICK, Forecast, Limits, Measured, forecast, measure, warm_up
 from sim.sweep.store import Store
 from sim.sweep.table import tables_of
-from sim.sweep_command import cores, define, is_sweep
+from sim.sweep_command import define, is_sweep
 
 __all__ = ["Plan", "main", "make_plan", "told"]
 

@@ -19,7 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
 from sim.config import check_run, read_config
+from sim.cores import cores
 from sim.errors import OutputError, ResistimeError, ScenarioError
 from sim.output import provenance, write_table
 from sim.provenance import program_version
@@ -36,7 +40,7 @@ from sim.sweep.store import CELLS, Store, environment
 from sim.sweep.table import Collected, Source, collect
 
 __all__ = [
-    "STATUS_FAILED_CELLS", "check_folder", "cores", "define", "execute_job", "execute_sweep",
+    "STATUS_FAILED_CELLS", "begin_shards", "check_folder", "define", "execute_job", "execute_sweep",
     "finish", "finish_jobs", "is_sweep", "make", "read_definition", "record", "sweep_in",
 ]  # fmt: skip
 
@@ -56,12 +60,6 @@ def is_sweep(whole: RunConfig) -> bool:
     """Whether a configuration holds a sweep."""
     sweep = whole.sweep
     return bool(sweep.grid or sweep.zip or sweep.each or sweep.cells or sweep.csv)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return int(granted) if granted.isdigit() and int(granted) > 0 else len(os.sched_getaffinity(0))
 
 
 def define(whole: RunConfig, overrides: Sequence[str], grid: Grid | None = None) -> Definition:
@@ -250,19 +248,28 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
     import analysis.operating  # noqa: F401  # once here, and not in every process
 
     start = time.perf_counter()
-    if whole.shard >= whole.n_shards:
-        raise ScenarioError(
-            f"shard must be less than n_shards ({whole.n_shards}), got {whole.shard}"
-        )
+    _check_shard(whole.shard, whole.n_shards)
     check_folder(place)
     check_dask(whole.dask)
     definition = define(whole, overrides)
     definition.check()
     indices = definition.shard(whole.shard, whole.n_shards)
-    n_workers = min(whole.n_workers or cores(), max(len(indices), 1))
+    n_workers = whole.dask.workers if whole.dask.cluster else whole.n_workers or cores()
+    n_workers = min(n_workers, max(len(indices), 1))
     _check_writable(place)
     told = quick_forecast(definition, indices, min(n_workers, cores())) if indices else None
     _check_space(told, place)
+    _open(definition, place)
+    print(_before(definition, indices, n_workers, whole, told), flush=True)
+    outcomes = make(definition, place, indices, n_workers)
+    if not alone:
+        print(_told(definition.name, outcomes, time.perf_counter() - start))
+        return STATUS_FAILED_CELLS if outcomes.failed else 0
+    return finish(definition, place, outcomes, start, figures=whole.analysis.figures)
+
+
+def _open(definition: Definition, place: Path) -> None:
+    """Make the folder, and write down what the sweep is."""
     Store(place).open()
     if _held_another(definition, place):
         print(
@@ -270,12 +277,63 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
             flush=True,
         )
     record(definition, place)
-    print(_before(definition, indices, n_workers, whole, told), flush=True)
-    outcomes = make(definition, place, indices, n_workers)
-    if not alone:
-        print(_told(definition.name, outcomes, time.perf_counter() - start))
-        return STATUS_FAILED_CELLS if outcomes.failed else 0
-    return finish(definition, place, outcomes, start, figures=whole.analysis.figures)
+
+
+def begin_shards(whole: RunConfig, overrides: Sequence[str], place: Path) -> None:
+    """Check a sweep before its shards are handed to a launcher, and say what they are.
+
+    Parameters
+    ----------
+    whole : RunConfig
+        The configuration that they share, read.
+    overrides : sequence of str
+        What was typed, with the shards as Hydra is to sweep them.
+    place : pathlib.Path
+        Folder of the sweep.
+
+    Raises
+    ------
+    ResistimeError
+        If something in it cannot be done as asked.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    swept = {item.key_or_group: item for item in parsed if item.is_sweep_override()}
+    if "shard" not in swept and whole.n_shards == 1:
+        return  # Each job is a whole sweep.
+    shards = _shards(swept.pop("shard", None), whole)
+    if swept:
+        raise ScenarioError(
+            f"{', '.join(swept)}: shards are of one sweep; put what differs into sweep.grid"
+        )
+    check_folder(place)
+    check_dask(whole.dask)
+    definition = define(whole, overrides)
+    definition.check()
+    _check_writable(place)
+    cells = sorted({cell for n in shards for cell in definition.shard(n, whole.n_shards)})
+    _check_space(quick_forecast(definition, cells, cores()), place)
+    _open(definition, place)
+    if definition.config.question:
+        print(definition.config.question)
+    part = "" if len(shards) == whole.n_shards else f" ({len(shards)} of them now)"
+    print(f"{definition.name}: {_counted(definition)} in {whole.n_shards} shards{part}, in {place}")
+    print(f"while they run, resistime-collect {place} shows what is there", flush=True)
+
+
+def _shards(swept: Override | None, whole: RunConfig) -> list[int]:
+    """Numbers of the shards that are to be made."""
+    typed = swept.sweep_string_iterator() if swept is not None else [str(whole.shard)]
+    shards = [int(text) for text in typed if text.isdigit()]
+    if whole.n_shards == 1 and len(shards) > 1:
+        raise ScenarioError(f"shard must come with n_shards={max(shards) + 1}, the number of all")
+    for shard in shards:
+        _check_shard(shard, whole.n_shards)
+    return sorted(set(shards))
+
+
+def _check_shard(shard: int, n_shards: int) -> None:
+    if shard >= n_shards:
+        raise ScenarioError(f"shard must be less than n_shards ({n_shards}), got {shard}")
 
 
 def make(definition: Definition, place: Path, indices: Sequence[int], n_workers: int) -> _Outcomes:
@@ -467,14 +525,11 @@ def _before(
 ) -> str:
     """Cells, estimated time and the first three, before it starts."""
     grid = definition.grid
-    counts = [len(_distinct(definition, i)) for i in range(len(grid.paths))]
-    # Values in step, or one at a time, are no product.
-    sizes = (" x " if math.prod(counts) == len(grid.cells) else ", ").join(map(str, counts))
     part = f", {len(indices)} of them in shard {whole.shard}" if whole.n_shards > 1 else ""
     lines = []
     if definition.config.question:
         lines.append(definition.config.question)
-    lines.append(f"{definition.name}: {len(grid.cells)} cells ({sizes}){part}")
+    lines.append(f"{definition.name}: {_counted(definition)}{part}")
     for index in indices[:3]:
         told = ", ".join(f"{path}={written(x)}" for path, x in grid.cells[index].items())
         lines.append(f"  {index}: {told or 'as configured'}")
@@ -482,7 +537,11 @@ def _before(
         lines.append("  ...")
     n = definition.asked.n_replicates
     each = f"{n} trials each" if _has_trial(definition) else "a cohort each"
-    if forecast is not None:
+    if forecast is not None and whole.dask.address:
+        # How many workers a scheduler has is not known before it is asked.
+        total = spoken_time(makespan(forecast.seconds, 1))
+        lines.append(f"{each}: about {total} of a core's work, less what is kept")
+    elif forecast is not None:
         total = spoken_time(makespan(forecast.seconds, n_workers))
         size = spoken_bytes(forecast.storage.value)
         lines.append(f"{each}: about {total} on {n_workers} cores and {size}, less what is kept")
@@ -494,6 +553,15 @@ def _before(
         "cells are more exact than each of them."
     )
     return "\n".join(lines)
+
+
+def _counted(definition: Definition) -> str:
+    """How many cells there are, and of how many values."""
+    grid = definition.grid
+    counts = [len(_distinct(definition, i)) for i in range(len(grid.paths))]
+    # Values in step, or one at a time, are no product.
+    sizes = (" x " if math.prod(counts) == len(grid.cells) else ", ").join(map(str, counts))
+    return f"{len(grid.cells)} cells ({sizes})"
 
 
 def _has_trial(definition: Definition) -> bool:

@@ -8,7 +8,9 @@ kept here, under the environment of the worker that made it.
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -113,6 +115,9 @@ def _client(config: DaskConfig) -> Iterator[Any]:
     """A client of the cluster that is asked for; one that was started here ends with it."""
     from distributed import Client, LocalCluster
 
+    # What goes wrong is said here, in a line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     cluster: Any = None
     try:
         if config.cluster == "local":
@@ -188,9 +193,20 @@ def make_elsewhere(
 
 
 def _kept(future: Any, batch: Sequence[Todo]) -> list[Outcome]:
-    """Keep what came back; the outcomes."""
+    """Keep what came back; the outcomes.
+
+    Raises
+    ------
+    ResistimeError
+        If nothing will come back.
+    """
     try:
         about, made = future.result()
+    except CancelledError as error:
+        # Nobody has said that anything is wrong with the cells.
+        raise ResistimeError(
+            "dask: the scheduler was lost; the same command goes on with what is missing"
+        ) from error
     except Exception as error:
         # A worker that dies again and again with a batch, or cannot open it.
         told = f"its workers were lost: {type(error).__name__}: {error}".splitlines()[0]

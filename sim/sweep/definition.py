@@ -169,11 +169,16 @@ def _within_hydra(ask: Callable[[], list[str]]) -> list[str]:
 
 
 def kept_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
-    """What was typed, without what concerns folders, shards and how much is done at once."""
+    """What was typed, without what concerns folders, shards and how much is done at once.
+
+    Written as Hydra writes it for the jobs of its sweeps, so that it is the same there.
+    """
     left_out = ("shard", "n_shards", "n_workers")
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return tuple(
-        item.input_line or ""
+        (item.input_line or "")
+        if item.is_delete()
+        else f"{item.get_key_element()}={item.get_value_element_as_str()}"
         for item in parsed
         if item.key_or_group not in left_out and not item.key_or_group.startswith(("hydra", "dask"))
     )

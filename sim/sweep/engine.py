@@ -124,6 +124,8 @@ def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Ou
     except OutputError:
         raise
     except Exception as error:
+        if type(error).__module__.startswith("submitit."):
+            raise  # The job's time is used up: that is nothing of the cell.
         # Whatever goes wrong in one cell is recorded and must not stop the others.
         told = _told(error)
         store.write_failure(key, told, traceback.format_exc())

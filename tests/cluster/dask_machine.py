@@ -32,11 +32,14 @@ class Dask:
         The scheduler's file with the same address, for ``Client(scheduler_file=...)``.
     workers : mapping of str to int
         Process id of each worker by its name. No nanny restarts a worker that dies.
+    scheduler : int
+        Process id of the scheduler.
     """
 
     address: str
     file: Path
     workers: dict[str, int]
+    scheduler: int
 
     def kill(self, worker: str) -> None:
         """Kill a worker, as the kernel does when memory runs out."""
@@ -74,7 +77,8 @@ def dask_machine() -> Iterator[Dask]:
                 ).pid
                 for name in (f"worker{number}" for number in range(WORKERS))
             }
-            yield Dask(_address(file, scheduler, place / "scheduler.log"), file, workers)
+            address = _address(file, scheduler, place / "scheduler.log")
+            yield Dask(address, file, workers, scheduler.pid)
 
 
 def _address(file: Path, scheduler: subprocess.Popen[bytes], log: Path) -> str:
