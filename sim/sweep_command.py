@@ -35,7 +35,7 @@ from sim.sweep.definition import Definition, composed, group_options, kept_overr
 from sim.sweep.engine import Outcome, Todo, Work, run_cells
 from sim.sweep.forecast import makespan, spoken_bytes, spoken_time
 from sim.sweep.grid import Grid, last_name, read_grid, read_value, written
-from sim.sweep.pilot import Forecast, quick_forecast
+from sim.sweep.pilot import Forecast, bytes_of_cell, quick_forecast
 from sim.sweep.store import CELLS, Store, environment
 from sim.sweep.table import Collected, Source, collect
 
@@ -256,9 +256,8 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
     indices = definition.shard(whole.shard, whole.n_shards)
     n_workers = whole.dask.workers if whole.dask.cluster else whole.n_workers or cores()
     n_workers = min(n_workers, max(len(indices), 1))
-    _check_writable(place)
+    _check_space(definition, place, len(indices))
     told = quick_forecast(definition, indices, min(n_workers, cores())) if indices else None
-    _check_space(told, place)
     _open(definition, place)
     print(_before(definition, indices, n_workers, whole, told), flush=True)
     outcomes = make(definition, place, indices, n_workers)
@@ -309,9 +308,8 @@ def begin_shards(whole: RunConfig, overrides: Sequence[str], place: Path) -> Non
     check_dask(whole.dask)
     definition = define(whole, overrides)
     definition.check()
-    _check_writable(place)
-    cells = sorted({cell for n in shards for cell in definition.shard(n, whole.n_shards)})
-    _check_space(quick_forecast(definition, cells, cores()), place)
+    n_cells = len({cell for n in shards for cell in definition.shard(n, whole.n_shards)})
+    _check_space(definition, place, n_cells)
     _open(definition, place)
     if definition.config.question:
         print(definition.config.question)
@@ -419,20 +417,23 @@ def _write_provenance(definition: Definition, place: Path, seconds: float) -> No
     write_json(place / "provenance.json", content)
 
 
-def _check_writable(place: Path) -> None:
+def _check_space(definition: Definition, place: Path, n_cells: int) -> None:
+    """Refuse to begin what the disk cannot hold."""
     place.mkdir(parents=True, exist_ok=True)
+    values = definition.grid.cells[-1]
+    try:
+        cell = definition.base(values).cell(definition.own_values(values))
+    except ScenarioError:
+        return
+    needed = n_cells * bytes_of_cell(cell, definition.asked)
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"hydra.run.dir: '{place}' has {free / 1e9:.3g} GB left, and the sweep needs about "
+            f"{needed / 1e9:.3g} GB"
+        )
     if not os.access(place, os.W_OK):
         raise OutputError(f"hydra.run.dir: cannot write in '{place}'")
-
-
-def _check_space(forecast: Forecast | None, place: Path) -> None:
-    """Refuse to begin what the disk cannot hold."""
-    free = shutil.disk_usage(place).free
-    if forecast is not None and forecast.storage.value > free:
-        raise OutputError(
-            f"hydra.run.dir: '{place}' has {spoken_bytes(free)} left, and the sweep needs about "
-            f"{spoken_bytes(forecast.storage.value)}"
-        )
 
 
 # ---------------------------------------------------------------- Hydra's own sweeps

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -405,7 +406,8 @@ def test_it_says_before_what_it_is_going_to_do(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "mine: 6 cells (2 x 3)" in said
     assert "  0: agents.delayed.onset=0, trial.dropout=0\n" in said
-    assert "200 trials each: about" in said
+    # How long is not said where the machine is too busy to measure it in a moment.
+    assert re.search(r"200 trials each: (about .* on 1 cores|too slow to be measured)", said)
     assert "neighbouring cells share patients" in said
     assert said.index("200 trials each") < said.index("6 cells made")
     assert "not for treating patients" in said

@@ -37,7 +37,16 @@ from sim.sweep.forecast import Estimate, Prediction, predict, spread_order
 from sim.sweep.grid import written
 from sim.sweep.store import Store, Stored
 
-__all__ = ["QUICK", "Forecast", "Limits", "Measured", "forecast", "measure", "quick_forecast"]
+__all__ = [
+    "QUICK",
+    "Forecast",
+    "Limits",
+    "Measured",
+    "bytes_of_cell",
+    "forecast",
+    "measure",
+    "quick_forecast",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -514,6 +523,20 @@ def _axes(definition: Definition, cells: Sequence[Mapping[str, Any]]) -> list[Fl
         if 1 < len(names) <= MOST_LEVELS:
             axes.append((level[:, None] == np.arange(1, len(names))).astype(np.float64))
     return axes
+
+
+def bytes_of_cell(cell: CellRun, asked: Asked) -> int:
+    """Size of a cell's file, about."""
+    size = 6_000
+    plan = cell.run.trial
+    if plan is not None:
+        numbers = len(plan.cuts) * (4 + len(plan.endpoints) + 4 * len(plan.compared))
+        size += 8 * numbers * BLOCK * -(-asked.n_replicates // BLOCK)
+        size += 250 * numbers
+    if asked.cohort:
+        n_curves = len(cell.run.scenario.strategies) * len(cell.run.analysis.endpoints)
+        size += 8 * 5 * min(cell.run.n_patients, 1000) * n_curves
+    return size
 
 
 def quick_forecast(
