@@ -15,12 +15,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sweeps_run import GRID, SMALL, command, sweep
 
 from cluster.dask_machine import Dask
 from cluster.slurm_machine import Slurm
+from cluster.sweep_files import LONG, bytes_of, cells
 from cluster.test_slurm_machine import wait_until
-from cluster.test_slurm_sweep import LONG, bytes_of, cells
+from tests.sweeps_run import GRID, SMALL, command, sweep
+
+pytest.importorskip("distributed", reason="no extra 'dask'")
+pytest.importorskip("dask_jobqueue", reason="no extra 'dask'")
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +155,6 @@ def test_cells_that_are_here_are_not_sent(dask_cluster: Dask, tmp_path: Path, ca
 
 
 def test_a_cluster_that_is_started_for_the_sweep_ends_with_it(here: Path, tmp_path: Path):
-    pytest.importorskip("distributed", reason="no extra 'dask'")
     done = command(*SMALL, GRID, "dask.cluster=local", f"hydra.run.dir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -160,7 +162,6 @@ def test_a_cluster_that_is_started_for_the_sweep_ends_with_it(here: Path, tmp_pa
 
 
 def test_a_cluster_of_jobs_on_slurm(slurm: Slurm, here: Path, tmp_path: Path):
-    pytest.importorskip("dask_jobqueue", reason="no extra 'dask'")
     options = (
         "+dask.options={cores: 1, processes: 1, memory: 1GB, walltime: '00:05:00', "
         f"log_directory: {tmp_path}/logs}}"
@@ -175,7 +176,6 @@ def test_a_cluster_of_jobs_on_slurm(slurm: Slurm, here: Path, tmp_path: Path):
 
 
 def test_a_scheduler_that_is_not_there_is_said_in_one_line(tmp_path: Path):
-    pytest.importorskip("distributed", reason="no extra 'dask'")
     begun = time.monotonic()
     done = command(
         *SMALL,

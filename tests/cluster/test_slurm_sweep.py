@@ -10,21 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sweeps_run import GRID, SMALL, command, sweep
 
 from cluster.slurm_machine import Slurm
+from cluster.sweep_files import LONG, bytes_of, cells
 from cluster.test_slurm_machine import wait_until
+from tests.sweeps_run import GRID, SMALL, command, sweep
 
-LONG = (*SMALL, "n_replicates=20000")
-"""Cells of about a second."""
-
-TABLES = ("sweep.csv", "sweep_paired.csv", "sweep.parquet", "sweep_paired.parquet")
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="no extra 'slurm'")
 
 
 @contextlib.contextmanager
 def launched(slurm: Slurm, place: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """The command with the launcher for Slurm; killed if it has not ended."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="no extra 'slurm'")
     with subprocess.Popen(
         (sys.executable, "-m", "sim", "-m", *arguments, "hydra/launcher=submitit_slurm",
          "hydra.launcher.mem_gb=1", "hydra.launcher.timeout_min=5", f"hydra.sweep.dir={place}"),
@@ -38,15 +35,6 @@ def launched(slurm: Slurm, place: Path, *arguments: str) -> Iterator[subprocess.
 
 def shards(number: int) -> tuple[str, str]:
     return f"shard=range({number})", f"n_shards={number}"
-
-
-def bytes_of(place: Path) -> dict[str, bytes]:
-    return {name: (place / name).read_bytes() for name in TABLES}
-
-
-def cells(place: Path) -> dict[str, int]:
-    """The cells that are kept, with the time at which each was written."""
-    return {path.name: path.stat().st_mtime_ns for path in place.glob("cells/*/*.npz")}
 
 
 def logs(place: Path) -> str:
@@ -164,7 +152,6 @@ def test_a_job_that_cannot_write_is_heard_of_at_the_launcher(slurm: Slurm, tmp_p
     ("given", "words"),
     [
         ((GRID, *shards(2), "hydra.launcher.partition=none"), "Invalid partition name specified"),
-        ((GRID, *shards(2), "hydra.launcher.nodess=1"), "hydra.launcher.nodess: no such setting"),
         ((GRID, *shards(2), "trial.n_patients=0"), "trial.n_patients must be"),
     ],
 )
