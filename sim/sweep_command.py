@@ -128,7 +128,7 @@ def record(definition: Definition, place: Path, found: Collected | None = None) 
     content: dict[str, Any] = {
         "name": definition.name,
         "question": sweep.question,
-        "notice": sweep.notice,
+        "notice": _notice(definition),
         "axes": axes,
         "figures": [{"kind": item.kind, "options": dict(item.options)} for item in sweep.figures],
         "labels": {**labels, **sweep.labels},
@@ -160,6 +160,13 @@ def _held_another(definition: Definition, place: Path) -> bool:
     own = [item for item in definition.overrides if not item.startswith("n_replicates=")]
     typed = [item for item in typed if not item.startswith("n_replicates=")]
     return typed != own or cells != json.loads(json.dumps(definition.grid.cells))
+
+
+def _notice(definition: Definition) -> str:
+    """What to see; its numbers are those of the sweep without other settings, and it says so."""
+    notice = definition.config.notice
+    others = len(definition.overrides) > 1
+    return f"Without further settings: {notice}" if notice and others else notice
 
 
 def _words(run: Any) -> tuple[dict[str, str], str, str, float | None]:
@@ -671,10 +678,8 @@ def _after(
                 f"  {n} cells were made by another version, processor or library than this "
                 f"({CELLS}/{name}/environment.json)"
             )
-    if definition.config.notice:
-        # Its numbers are those of the sweep as it is shipped.
-        of = "" if len(definition.overrides) == 1 else "Without further settings: "
-        lines += ["", of + definition.config.notice]
+    if notice := _notice(definition):
+        lines += ["", notice]
     lines.append("For research and teaching, not for treating patients.")
     lines.append(f"{len(found.tables)} tables and {pictures} figures in {place}")
     return "\n".join(lines)

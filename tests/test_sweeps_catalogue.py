@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from figures.sweep_tables import FACETS
 from sim.config import read_config
 from sim.sweep.cell import make_cell
 from sim.sweep.definition import Definition
-from sim.sweep_command import define
+from sim.sweep_command import define, record
 
 ROOT = Path(configs.__file__).parent / "sweep"
 NAMES = sorted(path.stem for path in ROOT.glob("*.yaml"))
@@ -302,3 +303,13 @@ def test_more_toxicity_takes_more_of_the_benefit_of_a_third_drug(sweep):
     for fatal in (0.001, 0.02):
         (without, e1), (lasting, e2) = gain[0.0, fatal], gain[0.45, fatal]
         assert lasting - without > 4.0 * np.hypot(e1, e2)
+
+
+def test_what_to_notice_says_whose_numbers_it_has(sweep, tmp_path):
+    notices = []
+    for others in ([], ["agents.delayed.hazard_ratio.escape=0.5"]):
+        definition = sweep("late_benefit", *others)
+        record(definition, tmp_path)
+        notices.append(json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))["notice"])
+    assert notices[0] == definition.config.notice
+    assert notices[1] == f"Without further settings: {notices[0]}"
