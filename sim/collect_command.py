@@ -13,9 +13,10 @@ from typing import NoReturn
 from sim.command import register_schema
 from sim.cores import cores
 from sim.errors import ResistimeError
+from sim.sweep.folder import sweep_in
 from sim.sweep.store import Store
 from sim.sweep.table import Source, collect
-from sim.sweep_command import finish, make, sweep_in
+from sim.sweep_command import finish, make
 
 __all__ = ["main"]
 

@@ -47,8 +47,9 @@ from sim.output import (
 from sim.provenance import claim_counts
 from sim.schema import RunConfig
 from sim.storage import write_json, write_text
+from sim.sweep.folder import is_sweep
 from sim.sweep.grid import folder_name
-from sim.sweep_command import begin_shards, execute_job, execute_sweep, finish_jobs, is_sweep
+from sim.sweep_command import begin_shards, execute_job, execute_sweep, finish_jobs
 from sim.trial_command import check_trial, execute_trial
 
 if TYPE_CHECKING:

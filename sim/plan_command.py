@@ -31,6 +31,7 @@ from sim.output import write_table
 from sim.schema import PlanConfig, PlanRunConfig, RunConfig
 from sim.sweep.definition import Definition
 from sim.sweep.engine import cell_key
+from sim.sweep.folder import define, is_sweep
 from sim.sweep.forecast import (
     Estimate,
     Jobs,
@@ -44,7 +45,6 @@ from sim.sweep.grid import Grid
 from sim.sweep.pilot import QUICK, Forecast, Limits, Measured, forecast, measure, warm_up
 from sim.sweep.store import Store
 from sim.sweep.table import tables_of
-from sim.sweep_command import define, is_sweep
 
 __all__ = ["Plan", "main", "make_plan", "told"]
 

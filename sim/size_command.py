@@ -28,7 +28,7 @@ from sim.output import draw_figures, provenance, remove_stale, write_table
 from sim.schema import SizeRunConfig
 from sim.size import PATIENTS, Asked, Confirmed, ask_size, conductor, confirm_size, solve_size
 from sim.storage import write_json
-from sim.sweep_command import is_sweep
+from sim.sweep.folder import is_sweep
 
 if TYPE_CHECKING:
     from analysis.size_search import Solution, Unsolved

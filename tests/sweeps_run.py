@@ -7,7 +7,8 @@ from pathlib import Path
 from sim.command import register_schema
 from sim.config import read_config
 from sim.sweep.definition import composed
-from sim.sweep_command import define, execute_sweep
+from sim.sweep.folder import define
+from sim.sweep_command import execute_sweep
 
 SMALL = (
     "scenario=delayed_effect", "trial.n_patients=60", "trial.cuts.final.events=30",

@@ -16,10 +16,10 @@ from sim.randomness import BLOCK
 from sim.schema import PlanConfig
 from sim.sweep.definition import composed
 from sim.sweep.engine import Todo, Work, run_cells
+from sim.sweep.folder import define
 from sim.sweep.forecast import Estimate, _jobs, best_jobs, makespan, predict, spread_order
 from sim.sweep.pilot import QUICK, Forecast, Limits, Measured, forecast, measure
 from sim.sweep.store import Store
-from sim.sweep_command import define
 
 TINY = (
     "scenario=delayed_effect", "n_replicates=600", "trial.comparisons=[logrank]",

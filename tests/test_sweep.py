@@ -414,7 +414,7 @@ def test_it_says_before_what_it_is_going_to_do(tmp_path, capsys):
 
 
 def test_it_leaves_a_line_a_minute_where_there_is_no_terminal(tmp_path, capsys, monkeypatch):
-    import sim.sweep_command as module
+    import sim.sweep.report as module
 
     monkeypatch.setattr(module, "LOG_SECONDS", 0.0)
     assert sweep(tmp_path, *SMALL, GRID, "sweep.name=mine", "n_workers=1") == 0

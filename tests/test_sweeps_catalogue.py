@@ -21,7 +21,7 @@ from figures.sweep_tables import FACETS
 from sim.config import read_config
 from sim.sweep.cell import make_cell
 from sim.sweep.definition import Definition
-from sim.sweep_command import define, record
+from sim.sweep.folder import define, record
 
 ROOT = Path(configs.__file__).parent / "sweep"
 NAMES = sorted(path.stem for path in ROOT.glob("*.yaml"))

@@ -94,6 +94,23 @@ class Definition:
         typed = [x.partition("=")[2] for x in self.overrides if x.partition("=")[0] == path]
         return typed[-1] if typed else "default"
 
+    def distinct(self, at: int) -> list[Any]:
+        """Values of a swept path, by its place among `grid.paths`; lists as they are typed."""
+        values: list[Any] = []
+        for cell in self.grid.cells:
+            value = self.swept(cell)[at]
+            value = written(value) if isinstance(value, list | dict) else value
+            if value not in values:
+                values.append(value)
+        return values
+
+    @property
+    def notice(self) -> str:
+        """What to see; its numbers are those of the sweep without other settings."""
+        notice = self.config.notice
+        others = len(self.overrides) > 1
+        return f"Without further settings: {notice}" if notice and others else notice
+
     def shard(self, shard: int, n_shards: int) -> list[int]:
         """Indices of the cells of one of several jobs; neighbours go to different ones."""
         return list(range(shard, len(self.grid.cells), n_shards))

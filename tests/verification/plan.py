@@ -24,15 +24,17 @@ from hydra import initialize_config_module
 from sim.command import register_schema
 from sim.conduct import start_worker
 from sim.config import read_config
+from sim.cores import cores
 from sim.plan_command import Plan, make_plan
 from sim.provenance import software
 from sim.schema import PlanConfig
 from sim.sweep.definition import Definition, composed
 from sim.sweep.engine import Work, make_cells
+from sim.sweep.folder import define
 from sim.sweep.forecast import makespan
 from sim.sweep.pilot import quick_forecast, warm_up
 from sim.sweep.store import Store
-from sim.sweep_command import cores, define, finish
+from sim.sweep_command import finish
 
 WITHIN = 0.25
 CHOICE = PlanConfig(seconds=20.0)
