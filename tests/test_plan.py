@@ -1,6 +1,7 @@
 """What a sweep will take: the arithmetic with made-up costs, and the command on a tiny sweep."""
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from sim.command import register_schema
 from sim.config import read_config
-from sim.errors import ScenarioError
+from sim.errors import ResistimeError, ScenarioError
 from sim.plan_command import Plan, make_plan, told
 from sim.randomness import BLOCK
 from sim.schema import PlanConfig
@@ -18,7 +19,7 @@ from sim.sweep.definition import composed
 from sim.sweep.engine import Todo, Work, run_cells
 from sim.sweep.folder import define
 from sim.sweep.forecast import Estimate, _jobs, best_jobs, makespan, predict, spread_order
-from sim.sweep.pilot import QUICK, Forecast, Limits, Measured, forecast, measure
+from sim.sweep.pilot import QUICK, Forecast, Limits, Measured, forecast, measure, quick_forecast
 from sim.sweep.store import Store
 
 TINY = (
@@ -246,6 +247,13 @@ def test_measuring_ends_when_the_time_is_over(tiny, tmp_path):
 
 def test_what_takes_too_long_is_given_up(tiny, tmp_path):
     assert measure(tiny, range(4), tmp_path, 1, Limits(10.0, 1e-9, at_most=1e-3)) == []
+
+
+def test_a_process_that_ends_while_it_measures_stops_no_sweep(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("sim.sweep.pilot._measure", lambda *_: os._exit(9))
+    with pytest.raises(ResistimeError, match="ended from outside"):
+        measure(tiny, range(4), tmp_path, 1, Limits(10.0, 1e-9))
+    assert quick_forecast(tiny, range(4), 1) is None
 
 
 def test_a_sweep_without_a_cell_that_can_be_made_has_no_plan(tiny, monkeypatch):

@@ -547,8 +547,12 @@ def quick_forecast(
     if len(some) > QUICK_CELLS:
         some = [some[i] for i in spread_order(len(some))[:QUICK_CELLS]]
     warm_up(definition, some)
-    with TemporaryDirectory(prefix="resistime-") as folder:
-        measured = measure(definition, some, Path(folder), n_processes, QUICK)
+    try:
+        with TemporaryDirectory(prefix="resistime-") as folder:
+            measured = measure(definition, some, Path(folder), n_processes, QUICK)
+    except ResistimeError:
+        # The sweep finds out which cell it was, and records it.
+        return None
     told = forecast(definition, some, measured)
     if told is None or len(some) == len(indices):
         return told
