@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -84,8 +85,8 @@ def draw_kind(place: Path, kind: str, choice: Choice) -> list[Path]:
     return [*written, required_path(place, choice)] if kind == "sample_size" else written
 
 
-def draw_sweep(place: Path) -> list[Path]:
-    """Draw the figures that ``sweep.json`` lists or, if it lists none, those that fit.
+def draw_sweep(place: Path, unfit: Callable[[str], object] = lambda told: None) -> list[Path]:
+    """Draw the figures that ``sweep.json`` lists or, if none of these can be, those that fit.
 
     A second figure of a kind is called ``sweep_KIND_2``, unless it has a name of its own.
 
@@ -93,6 +94,9 @@ def draw_sweep(place: Path) -> list[Path]:
     ----------
     place : pathlib.Path
         Folder of the sweep.
+    unfit : callable
+        Told of each figure that is listed and cannot be drawn, and why: cells
+        may have been changed since it was written down.
 
     Returns
     -------
@@ -101,29 +105,35 @@ def draw_sweep(place: Path) -> list[Path]:
 
     Raises
     ------
-    ResultFileError, ChoiceError, OutputError
-        As `draw_kind`, where a figure is listed. Where none is, kinds that the tables cannot be
-        drawn as are left out.
+    ResultFileError, OutputError
+        As `draw_kind`.
     """
-    sweep = read_sweep(place)
-    if sweep.wanted:
-        listed = [(item.kind, item.options) for item in sweep.wanted]
-    else:
-        listed = [(kind, {}) for kind in KINDS]
+    listed = [(item.kind, item.options) for item in read_sweep(place).wanted]
+    drawn = _draw_listed(place, listed, unfit)
+    return drawn or _draw_listed(place, [(kind, {}) for kind in KINDS], lambda told: None)
+
+
+def _draw_listed(
+    place: Path, listed: Sequence[tuple[str, Mapping[str, Any]]], unfit: Callable[[str], object]
+) -> list[Path]:
+    """Draw figures of these kinds and options, as far as they can be."""
     written: list[Path] = []
     stems: set[str] = set()
     for kind, options in listed:
-        check_kind(kind)
-        choice = Choice.of(kind, options)
+        try:
+            check_kind(kind)
+            choice = Choice.of(kind, options)
+        except ChoiceError as error:
+            unfit(f"{kind}: {error}")
+            continue
         stem, again = choice.output or f"sweep_{kind}", 2
         while stem in stems:
             stem, again = f"{choice.output or f'sweep_{kind}'}_{again}", again + 1
         stems.add(stem)
         try:
             written += draw_kind(place, kind, _named(choice, kind, stem))
-        except ChoiceError:
-            if sweep.wanted:
-                raise
+        except ChoiceError as error:
+            unfit(f"{kind}: {error}")
     return written
 
 

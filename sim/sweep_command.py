@@ -230,12 +230,16 @@ def _draw(place: Path) -> int:
 
     for picture in (*place.glob("sweep_*.png"), *place.glob("sweep_*.svg")):
         picture.unlink()
+
+    def unfit(told: str) -> None:
+        print(f"resistime: not drawn: {told}", file=sys.stderr)
+
     try:
-        return sum(path.suffix in (".png", ".svg") for path in draw_sweep(place))
+        drawn = draw_sweep(place, unfit)
     except ResistimeError as error:
-        # The cells are there: what cannot be drawn as listed can be drawn otherwise.
-        print(f"resistime: figures: {error} (resistime-figures)", file=sys.stderr)
+        unfit(str(error))  # The cells are there: resistime-figures can draw them another time.
         return 0
+    return sum(path.suffix in (".png", ".svg") for path in drawn)
 
 
 def _write_provenance(definition: Definition, place: Path, seconds: float) -> None:
