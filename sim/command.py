@@ -13,12 +13,13 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 import numpy as np
@@ -49,7 +50,13 @@ from sim.schema import RunConfig
 from sim.storage import write_json, write_text
 from sim.sweep.folder import is_sweep
 from sim.sweep.grid import folder_name
-from sim.sweep_command import begin_shards, execute_job, execute_sweep, finish_jobs
+from sim.sweep_command import (
+    begin_jobs,
+    begin_shards,
+    execute_job,
+    execute_sweep,
+    finish_jobs,
+)
 from sim.trial_command import check_trial, execute_trial
 
 if TYPE_CHECKING:
@@ -152,14 +159,19 @@ class AroundJobs(Callback):
         with open_dict(own):
             del own["hydra"]
         try:
+            typed = list(config.hydra.overrides.task)
+            place = Path(config.hydra.sweep.dir)
             whole = read_config(own)
             if is_sweep(whole):
-                typed = list(config.hydra.overrides.task)
-                begin_shards(whole, typed, Path(config.hydra.sweep.dir))
+                begin_shards(whole, typed, place)
+            else:
+                begin_jobs(typed, place)
         except ResistimeError as error:
             _complain("resistime", str(error))
         except OSError as error:
             _complain("resistime", _unwritable(error))
+        except Exception:
+            _give_up()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Collect, and leave with a status if cells have failed."""
@@ -167,8 +179,18 @@ class AroundJobs(Callback):
             status = finish_jobs(Path(config.hydra.sweep.dir))
         except ResistimeError as error:
             _complain("resistime", str(error))
+        except OSError as error:
+            _complain("resistime", _unwritable(error))
+        except Exception:
+            _give_up()
         if status:
             sys.exit(status)
+
+
+def _give_up() -> NoReturn:
+    """Leave with what went wrong: Hydra would make it a warning and go on."""
+    traceback.print_exc()
+    sys.exit(1)
 
 
 def _unwritable(error: OSError) -> str:
@@ -213,14 +235,24 @@ def _hydra_main(config: DictConfig) -> None:
         if is_sweep(whole):
             # The shards of a sweep share a folder; otherwise each job has its own.
             alone = whole.n_shards == 1
-            folder = place if alone else Path(context.sweep.dir)
-            status = execute_sweep(whole, overrides, folder, alone=alone)
+            shared = context.mode == RunMode.MULTIRUN and not alone
+            folder = Path(context.sweep.dir) if shared else place
+            typed = [*overrides, *_searched(context)]
+            status = execute_sweep(whole, typed, folder, alone=alone)
             if status and context.mode == RunMode.RUN:
                 sys.exit(status)
         elif context.mode == RunMode.MULTIRUN:
-            execute_job(whole, overrides, Path(context.sweep.dir), int(context.job.num))
+            typed = [*overrides, *_searched(context)]
+            execute_job(whole, typed, Path(context.sweep.dir), int(context.job.num))
         else:
             _execute_run(whole, config, overrides, place, context.runtime.choices.get("scenario"))
+
+
+def _searched(context: Any) -> list[str]:
+    """Where else configurations were looked for, as it would be typed: it belongs to a sweep."""
+    sources = context.runtime.config_sources
+    folders = [source.path for source in sources if source.provider == "command-line"]
+    return [f'hydra.searchpath=["file://{folder}"]' for folder in folders]
 
 
 def _execute_run(

@@ -209,7 +209,7 @@ def _scalar(kind: Any, path: str, value: Any) -> Any:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if kind is float and number:
         return rounded(float(value))
-    if kind is int and number and float(value).is_integer():
+    if kind is int and number and (isinstance(value, int) or value.is_integer()):
         return int(value)
     if kind is bool and isinstance(value, bool):
         return value

@@ -7,6 +7,7 @@ where it was stopped.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -31,21 +32,23 @@ from sim.sweep.folder import (
     RECORD,
     check_folder,
     define,
+    forget_jobs,
     held_another,
     job_file,
+    job_files,
     record,
     sweep_in,
 )
 from sim.sweep.forecast import spoken_time
-from sim.sweep.grid import Grid
+from sim.sweep.grid import Grid, check_swept
 from sim.sweep.pilot import bytes_of_cell, quick_forecast
 from sim.sweep.report import Outcomes, closing, counted, opening, tallied
 from sim.sweep.store import Store
 from sim.sweep.table import Source, collect
 
 __all__ = [
-    "STATUS_FAILED_CELLS", "begin_shards", "execute_job", "execute_sweep", "finish", "finish_jobs",
-    "make",
+    "STATUS_FAILED_CELLS", "begin_jobs", "begin_shards", "execute_job", "execute_sweep", "finish",
+    "finish_jobs", "make",
 ]  # fmt: skip
 
 STATUS_FAILED_CELLS = 1
@@ -105,6 +108,7 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
 def _open(definition: Definition, place: Path) -> None:
     """Make the folder, and write down what the sweep is."""
     Store(place).open()
+    forget_jobs(place)
     if held_another(definition, place):
         print(
             f"'{place}' held another sweep: what the two share is kept, its tables are replaced.",
@@ -151,6 +155,20 @@ def begin_shards(whole: RunConfig, overrides: Sequence[str], place: Path) -> Non
     part = "" if len(shards) == whole.n_shards else f" ({len(shards)} of them now)"
     print(f"{definition.name}: {counted(definition)} in {whole.n_shards} shards{part}, in {place}")
     print(f"while they run, resistime-collect {place} shows what is there", flush=True)
+
+
+def begin_jobs(overrides: Sequence[str], place: Path) -> None:
+    """Look at one of Hydra's own sweeps before its jobs begin, and forget the jobs of another.
+
+    Raises
+    ------
+    ScenarioError
+        If it sweeps what is no part of a cell.
+    """
+    for item in OverridesParser.create().parse_overrides(list(overrides)):
+        if item.is_sweep_override():
+            check_swept(item.key_or_group, item.key_or_group)
+    forget_jobs(place, [item for item in overrides if not item.startswith("hydra")])
 
 
 def _shards(swept: Override | None, whole: RunConfig) -> list[int]:
@@ -229,7 +247,7 @@ def _draw(place: Path) -> int:
     from figures.sweep import draw_sweep
 
     for picture in (*place.glob("sweep_*.png"), *place.glob("sweep_*.svg")):
-        picture.unlink()
+        picture.unlink(missing_ok=True)
 
     def unfit(told: str) -> None:
         print(f"resistime: not drawn: {told}", file=sys.stderr)
@@ -313,7 +331,16 @@ def execute_job(whole: RunConfig, overrides: Sequence[str], place: Path, number:
 def finish_jobs(place: Path) -> int:
     """Put together what the jobs of one of Hydra's sweeps have made; the status to leave with."""
     start = time.perf_counter()
-    if not any((place / "jobs").glob("*.json")) and not (place / RECORD).exists():
-        return 0  # Each job was a sweep, in a folder of its own.
+    if not job_files(place) and not (place / RECORD).exists():
+        return _status_of_sweeps(place)  # Each job was a sweep, in a folder of its own.
     definition = sweep_in(place)
     return finish(definition, place, None, start, figures=definition.whole.analysis.figures)
+
+
+def _status_of_sweeps(place: Path) -> int:
+    """The status to leave with after jobs that each were a whole sweep."""
+    for path in place.glob(f"jobs/*/{RECORD}"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["n_failed"] or content["n_missing"]:
+            return STATUS_FAILED_CELLS
+    return 0

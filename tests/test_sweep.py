@@ -446,3 +446,102 @@ def test_neighbouring_cells_share_patients():
     swept = definition(*SMALL, GRID)
     seeds = {swept.base(values).whole.seed for values in swept.grid.cells}
     assert seeds == {1}
+
+
+# ---------------------------------------------------------------- found by a reader
+
+
+def test_jobs_of_another_sweep_in_the_folder_are_not_taken_for_this_ones(tmp_path):
+    small = (*SMALL, f"hydra.sweep.dir={tmp_path}")
+    assert command("-m", *small, "trial.n_patients=60,62,64").returncode == 0
+    assert command("-m", *small, "agents.delayed.onset=0,2").returncode == 0
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert table["agents.delayed.onset"].unique().tolist() == [0, 2]
+    assert "trial.n_patients" not in table
+    assert len(cell_files(tmp_path)) == 5
+    # Nor are they once a loop has been made there.
+    assert sweep(tmp_path, *SMALL, GRID) == 0
+    assert command(tmp_path, module="sim.collect_command").returncode == 0
+    assert pd.read_csv(tmp_path / "sweep.csv")["cell"].nunique() == 6
+
+
+def test_hydras_own_sweep_refuses_what_is_no_part_of_a_cell(tmp_path):
+    done = command("-m", *SMALL, "n_replicates=200,400", f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 2
+    assert done.stderr == "resistime: n_replicates cannot be swept: it is the same for all cells\n"
+
+
+def test_whether_a_cell_is_a_cohort_is_its_own_affair(tmp_path):
+    grid = "sweep.grid={scenario: [delayed_effect, constant_hazard]}"
+    small = ("n_replicates=200", "cohort.n_patients=300", "analysis.figures=false")
+    assert sweep(tmp_path, *small, "scenario=delayed_effect", grid) == 0
+    table = pd.read_parquet(tmp_path / "sweep.parquet")
+    assert set(table.loc[table["cell"] == 0, "measure"]) > {"power", "date"}
+    assert (table.loc[table["cell"] == 1, "method"] == "cohort").all()
+
+
+def test_a_value_that_a_chosen_file_brings_is_shown_as_it_was(tmp_path):
+    swept = definition(
+        "scenario=KEYNOTE024", "sweep.each={assessment: [continuous], assessment.jitter_sd: [0.1]}"
+    )
+    shown = [swept.swept(cell) for cell in swept.grid.cells]
+    assert shown == [["default", 4.0], ["continuous", 0.0], ["default", 0.1]]
+
+
+def test_a_bad_first_job_costs_no_other(tmp_path):
+    done = command("-m", *SMALL, "trial.n_patients=0,60", f"hydra.sweep.dir={tmp_path}")
+    assert done.returncode == 1
+    table = pd.read_csv(tmp_path / "sweep.csv").drop_duplicates("cell")
+    assert table["status"].tolist() == ["failed", "done"]
+
+
+def test_a_part_does_not_replace_what_another_process_has_finished(tmp_path):
+    from dataclasses import replace
+
+    from sim.sweep.engine import _keep
+    from sim.sweep.store import Store
+
+    store = Store(tmp_path).open()
+    swept = definition(*SMALL, GRID)
+    cell = swept.base({}).cell({})
+    from sim.sweep.cell import make_cell
+
+    *_, small = make_cell(cell, swept.asked, None)
+    *_, large = make_cell(cell, replace(swept.asked, n_replicates=600), None)
+    part = replace(small, complete=False, rows=[], paired=[])
+    _keep(store, "a" * 32, large)
+    _keep(store, "a" * 32, part)
+    assert store.read("a" * 32).rows == large.rows
+    _keep(store, "a" * 32, small)
+    kept = store.read("a" * 32)
+    assert (kept.rows, kept.replicates.shape[1]) == (small.rows, 600)
+    _keep(store, "a" * 32, part)
+    assert store.read("a" * 32).rows == small.rows
+
+
+@pytest.mark.parametrize("values", ["shuffle(range(1,5))", "interval(0,1)"])
+def test_values_in_an_order_of_chance_are_refused(tmp_path, values):
+    with pytest.raises(ScenarioError, match="the same in every process"):
+        sweep(tmp_path, *SMALL, f"sweep.grid={{trial.dropout: '{values}'}}")
+
+
+def test_numbers_beyond_64_bits_are_shown(tmp_path):
+    assert sweep(tmp_path, *SMALL, "sweep.grid={seed: [1, 9223372036854775808]}") == 0
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert table["seed"].nunique() == 2
+
+
+def test_files_of_ones_own_are_found_again(tmp_path):
+    (tmp_path / "own" / "assessment").mkdir(parents=True)
+    own = tmp_path / "own" / "assessment" / "mine.yaml"
+    own.write_text("defaults: [continuous, _self_]\nlabel: mine\n")
+    line = (
+        *SMALL, "sweep.grid={assessment: [continuous, mine]}", f"hydra.run.dir={tmp_path / 's'}",
+        "--config-dir", tmp_path / "own",
+    )  # fmt: skip
+    done = command(*line)
+    assert done.returncode == 0, done.stderr
+    before = (tmp_path / "s" / "sweep.csv").read_bytes()
+    done = command(tmp_path / "s", module="sim.collect_command")
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "s" / "sweep.csv").read_bytes() == before

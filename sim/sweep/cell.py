@@ -60,19 +60,17 @@ class Asked:
     n_replicates: int
     precision: Precision | None
     cohort: bool
-    """Whether a cohort is simulated, beside the trial if there is one."""
+    """Whether a cohort is simulated beside a trial; without a trial it always is."""
 
     true_values: bool
     """Whether the true value of each estimate is found, for bias and coverage."""
 
     @classmethod
-    def of(cls, run: Run, config: RunConfig) -> Asked:
+    def of(cls, config: RunConfig) -> Asked:
         """What a configuration asks for."""
-        precision = Precision(run.precision, run.max_replicates) if run.precision else None
-        return cls(
-            run.n_replicates, precision, config.sweep.cohort or run.trial is None,
-            config.sweep.true_values,
-        )  # fmt: skip
+        wanted = config.precision
+        precision = Precision(wanted, config.max_replicates) if wanted else None
+        return cls(config.n_replicates, precision, config.sweep.cohort, config.sweep.true_values)
 
 
 @dataclass(frozen=True)
@@ -126,6 +124,10 @@ class CellRun:
     whole: RunConfig
     run: Run
 
+    def has_cohort(self, asked: Asked) -> bool:
+        """Whether a cohort is simulated in it."""
+        return asked.cohort or self.run.trial is None
+
 
 def content_key(whole: RunConfig, asked: Asked, base: Base | None = None) -> str:
     """The name of a cell in the store, from everything that its results hang on.
@@ -156,10 +158,11 @@ def _inside(whole: RunConfig) -> list[str]:
 def _extent(whole: RunConfig, asked: Asked) -> list[Any]:
     """What counts, for what is asked, of the fields that else do not."""
     cohort = None
-    if asked.cohort:
+    if asked.cohort or whole.trial is None:
         choice = whole.analysis
         cohort = [
-            whole.cohort, choice.endpoints, choice.rates, choice.horizon, choice.reference_strategy,
+            whole.cohort, choice.endpoints, choice.rates, choice.horizon, choice.table_every,
+            choice.reference_strategy,
         ]  # fmt: skip
     return [cohort, whole.estimand_patients if asked.true_values else None]
 
@@ -234,7 +237,7 @@ def with_rows(cell: CellRun, asked: Asked, made: Stored) -> Stored:
             raise ValueError(f"{n} replicates are wanted, and there are {made.replicates.shape[1]}")
         rows, paired = _trial_rows(cell, asked, {key: x[:n] for key, x in columns.items()})
     made = replace(made, n_replicates=n, rows=rows, paired=paired, complete=True)
-    return _with_cohort(cell.run, made) if asked.cohort else made
+    return _with_cohort(cell.run, made) if cell.has_cohort(asked) else made
 
 
 def is_finished(cell: CellRun, asked: Asked, kept: Stored) -> bool:

@@ -99,7 +99,7 @@ def run_on_dask(
                 batch = _unfinished(batches.take(), of, report)
                 if batch:
                     cells = [(cell.index, cell.values, _file(cell, of)) for cell in batch]
-                    future = client.submit(make_elsewhere, batch[0].work, cells, pure=False)
+                    future = client.submit(make_elsewhere, batch[0].work, of, cells, pure=False)
                     sent[future.key] = batch
                     under_way.add(future)
             if sent:
@@ -170,7 +170,8 @@ def _unfinished(batch: Sequence[Todo], of: str, report: Callable[[Outcome], None
             kept = Store(work.place, of).read(cell_key(work.base, work.asked, cell.values))
         except DamagedCellError:
             kept = None
-        if kept is not None and kept.complete and kept.n_replicates == work.asked.n_replicates:
+        known = work.asked.precision is None and kept is not None and kept.complete
+        if known and kept is not None and kept.n_replicates == work.asked.n_replicates:
             report(Outcome(cell.index, "kept", n_replicates=kept.n_replicates))
         else:
             left.append(cell)
@@ -185,11 +186,19 @@ def _file(cell: Todo, of: str) -> bytes | None:
 
 
 def make_elsewhere(
-    work: bytes, cells: Sequence[tuple[int, Mapping[str, Any], bytes | None]]
+    work: bytes, of: str, cells: Sequence[tuple[int, Mapping[str, Any], bytes | None]]
 ) -> tuple[dict[str, Any], Made]:
-    """Make cells on a worker: its environment, and each outcome with the file of its cell."""
-    made = [make_apart(work, index, values, kept) for index, values, kept in cells]
-    return environment().about, made
+    """Make cells on a worker: its environment, and each outcome with the file of its cell.
+
+    Files that come with cells are those of the environment `of`; a worker of another makes its
+    cells anew.
+    """
+    own = environment()
+    made = [
+        make_apart(work, index, values, kept if own.name == of else None)
+        for index, values, kept in cells
+    ]
+    return own.about, made
 
 
 def _kept(future: Any, batch: Sequence[Todo]) -> list[Outcome]:

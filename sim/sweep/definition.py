@@ -84,13 +84,17 @@ class Definition:
     def swept(self, values: Values) -> list[Any]:
         """The value of every swept path in a cell, also where the cell leaves it as it was."""
         return [
-            values[path] if path in values else self._unchanged(path) for path in self.grid.paths
+            values[path] if path in values else self._unchanged(path, values)
+            for path in self.grid.paths
         ]
 
-    def _unchanged(self, path: str) -> Any:
-        """What the base configuration has at a path; for a group, the file that was chosen."""
+    def _unchanged(self, path: str, values: Values) -> Any:
+        """What a cell has at a path that it does not set; for a group, the file that was chosen."""
         if not is_group(path):
-            return value_at(self.whole, path)
+            try:
+                return value_at(self.base(values).changed(self.own_values(values)), path)
+            except ScenarioError:
+                return None
         typed = [x.partition("=")[2] for x in self.overrides if x.partition("=")[0] == path]
         return typed[-1] if typed else "default"
 
@@ -197,5 +201,6 @@ def kept_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
         if item.is_delete()
         else f"{item.get_key_element()}={item.get_value_element_as_str()}"
         for item in parsed
-        if item.key_or_group not in left_out and not item.key_or_group.startswith(("hydra", "dask"))
+        if item.key_or_group == "hydra.searchpath"
+        or not item.key_or_group.startswith(("hydra", "dask", *left_out))
     )

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,8 @@ def make_cells(work: bytes, cells: Sequence[tuple[int, Mapping[str, Any]]]) -> l
 
 def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Outcome:
     start = time.perf_counter()
-    key = cell_key(work.base, work.asked, values)
     damaged = ""
+    key = cell_key(work.base, work.asked, values)
     try:
         cell = work.base.cell(values)
         try:
@@ -116,7 +116,7 @@ def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Ou
             return Outcome(index, "kept", n_replicates=kept.n_replicates)
         n = 0
         for made in make_cell(cell, work.asked, kept):
-            store.write(key, made.to_bytes())
+            _keep(store, key, made)
             n = made.n_replicates
         return Outcome(
             index, "done", damaged=damaged, n_replicates=n, seconds=time.perf_counter() - start
@@ -130,6 +130,21 @@ def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Ou
         told = _told(error)
         store.write_failure(key, told, traceback.format_exc())
         return Outcome(index, "failed", error=told, damaged=damaged)
+
+
+def _keep(store: Store, key: str, made: Stored) -> None:
+    """Keep a cell, but none of what another process has made of it meanwhile is thrown away."""
+    try:
+        there = store.read(key)
+    except DamagedCellError:
+        there = None
+    if there is not None and there.replicates.shape[1] > made.replicates.shape[1]:
+        if not made.complete:
+            return
+        made = replace(made, names=there.names, replicates=there.replicates)
+    elif there is not None and there.complete and not made.complete:
+        return
+    store.write(key, made.to_bytes())
 
 
 def make_apart(
@@ -150,7 +165,9 @@ def make_apart(
             have, damaged = None, f"cell {index} is damaged: {error}"
         if have is not None and is_finished(cell, common.asked, have):
             return Outcome(index, "kept", n_replicates=have.n_replicates), None
-        *_, made = make_cell(cell, common.asked, have)
+        made = Stored(0, [], complete=False)
+        for made in make_cell(cell, common.asked, have):  # noqa: B007  # the last is complete
+            pass
         seconds = time.perf_counter() - start
         done = Outcome(index, "done", "", damaged, made.n_replicates, seconds)
         return done, made.to_bytes()

@@ -17,14 +17,15 @@ from sim.errors import OutputError, ScenarioError
 from sim.provenance import program_version
 from sim.schema import RunConfig
 from sim.storage import write_json
-from sim.sweep.cell import Asked, Base
+from sim.sweep.cell import Asked
 from sim.sweep.definition import Definition, composed, group_options, kept_overrides
 from sim.sweep.grid import Grid, last_name, read_grid, read_value
 from sim.sweep.store import CELLS
 from sim.sweep.table import Collected
 
 __all__ = [
-    "RECORD", "check_folder", "define", "held_another", "is_sweep", "job_file",
+    "RECORD", "check_folder", "define", "forget_jobs", "held_another", "is_sweep", "job_file",
+    "job_files",
     "read_definition", "record", "sweep_in",
 ]  # fmt: skip
 
@@ -48,15 +49,7 @@ def define(whole: RunConfig, overrides: Sequence[str], grid: Grid | None = None)
         If its cells cannot be told.
     """
     grid = grid or read_grid(whole.sweep, group_options)
-    own = Definition(_name(whole, grid), kept_overrides(overrides), whole, grid, _asked(whole))
-    # The trial may be what differs between the cells.
-    run = own.base(grid.cells[0]).cell(own.own_values(grid.cells[0])).run
-    own.asked = Asked.of(run, whole)
-    return own
-
-
-def _asked(whole: RunConfig) -> Asked:
-    return Asked(whole.n_replicates, None, whole.sweep.cohort, whole.sweep.true_values)
+    return Definition(_name(whole, grid), kept_overrides(overrides), whole, grid, Asked.of(whole))
 
 
 def _name(whole: RunConfig, grid: Grid) -> str:
@@ -114,7 +107,9 @@ def record(definition: Definition, place: Path, found: Collected | None = None) 
         "alpha": alpha,
         "seed": definition.whole.seed,
         "n_replicates": definition.asked.n_replicates,
-        "n_patients": definition.whole.cohort.n_patients if definition.asked.cohort else None,
+        "n_patients": definition.whole.cohort.n_patients
+        if definition.asked.cohort or (run is not None and run.trial is None)
+        else None,
         "version": program_version(),
         "n_cells": len(definition.grid.cells),
         "n_failed": len(found.failed) if found else 0,
@@ -156,11 +151,19 @@ def _words(run: Any) -> tuple[dict[str, str], str, str, float | None]:
 def _withdrawn(definition: Definition) -> bool:
     """Whether numbers that have a source are replaced, in the base or in a cell."""
     overrides = [*definition.overrides, *(f"{path}=" for path in definition.grid.paths)]
-    try:
-        claims = check_run(Base.of(definition.whole).whole, overrides).claims
-    except ScenarioError:
-        return False
-    return any(claim.source == "override" for claim in claims)
+    seen: set[int] = set()
+    for values in definition.grid.cells:
+        try:
+            base = definition.base(values)
+            if id(base) in seen:
+                continue
+            claims = check_run(base.changed(definition.own_values(values)), overrides).claims
+        except ScenarioError:
+            continue
+        seen.add(id(base))
+        if any(claim.source == "override" for claim in claims):
+            return True
+    return False
 
 
 def read_definition(place: Path) -> Definition:
@@ -191,6 +194,35 @@ def job_file(place: Path, number: int) -> Path:
     return place / "jobs" / f"{number}.json"
 
 
+def job_files(place: Path) -> list[Path]:
+    """What jobs of Hydra's sweep have left there, in their order."""
+    return sorted((place / "jobs").glob("[0-9]*.json"), key=lambda path: int(path.stem))
+
+
+def forget_jobs(place: Path, typed: Sequence[str] = ()) -> None:
+    """Take away what the jobs of another sweep of Hydra's have left; their cells stay.
+
+    Parameters
+    ----------
+    place : pathlib.Path
+        Folder of the sweep.
+    typed : sequence of str
+        The sweep that is about to begin. Its own jobs are not forgotten: the
+        same command may be running already.
+    """
+    path = place / "jobs" / "typed.json"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["typed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        before = None
+    if not typed or before != list(typed):
+        for file in job_files(place):
+            file.unlink(missing_ok=True)
+    if typed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"typed": list(typed)})
+
+
 def sweep_in(place: Path) -> Definition:
     """The sweep that a folder holds, whether it was made by a loop or by Hydra's jobs.
 
@@ -199,14 +231,14 @@ def sweep_in(place: Path) -> Definition:
     ScenarioError
         If it holds none.
     """
-    if any((place / "jobs").glob("*.json")):
+    if job_files(place):
         return _from_jobs(place)
     return read_definition(place)
 
 
 def _from_jobs(place: Path) -> Definition:
     """The sweep that the jobs in a folder make together: what differs between them is swept."""
-    files = sorted((place / "jobs").glob("*.json"), key=lambda path: int(path.stem))
+    files = job_files(place)
     typed = [json.loads(path.read_text(encoding="utf-8"))["overrides"] for path in files]
     common = [item for item in typed[0] if all(item in other for other in typed)]
     cells = []

@@ -24,8 +24,8 @@ from sim.override import EVERY, rounded
 from sim.schema import SweepConfig
 
 __all__ = [
-    "GROUPS", "Grid", "Values", "folder_name", "is_group", "last_name", "read_grid", "read_value",
-    "written",
+    "GROUPS", "Grid", "Values", "check_swept", "folder_name", "is_group", "last_name", "read_grid",
+    "read_value", "written",
 ]  # fmt: skip
 
 Values = Mapping[str, Any]
@@ -195,7 +195,7 @@ def _flat(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 def _values(where: str, path: str, given: Any, options: Options) -> list[Any]:
     """The values of one path, none of them twice."""
-    _check_swept(where, path)
+    check_swept(where, path)
     values = _given(where, path, given, options)
     if not values:
         raise ScenarioError(f"{where} must hold at least one value, got {given!r}")
@@ -206,7 +206,14 @@ def _values(where: str, path: str, given: Any, options: Options) -> list[Any]:
     return values
 
 
-def _check_swept(where: str, path: str) -> None:
+def check_swept(where: str, path: str) -> None:
+    """Refuse a path that belongs to a sweep as a whole, or to none of its cells.
+
+    Raises
+    ------
+    ScenarioError
+        With the reason.
+    """
     reason = NOT_SWEPT.get(path.partition(".")[0])
     if reason:
         raise ScenarioError(f"{where} cannot be swept: {reason}")
@@ -220,6 +227,12 @@ def _given(where: str, path: str, given: Any, options: Options) -> list[Any]:
     override = _parsed(where, f"x={given}")
     if not override.is_sweep_override():
         return [given]
+    if override.value_type is ValueType.INTERVAL_SWEEP or getattr(
+        override.value(), "shuffle", False
+    ):
+        raise ScenarioError(
+            f"{where} must be values in an order that is the same in every process, got '{given}'"
+        )
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         glob = override.value()
         assert isinstance(glob, Glob)
@@ -278,7 +291,7 @@ def _cell(where: str, cell: Any) -> dict[str, Any]:
     if not isinstance(cell, Mapping):
         raise ScenarioError(f"{where} must be a mapping of path to value, got {cell!r}")
     for path in cell:
-        _check_swept(f"{where}.{path}", str(path))
+        check_swept(f"{where}.{path}", str(path))
     return {str(path): rounded(value) for path, value in cell.items()}
 
 
@@ -297,7 +310,7 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
     for name in head:
         if not name or head.count(name) > 1:
             raise ScenarioError(f"sweep.csv: '{path}' needs a name of its own for every column")
-        _check_swept(f"sweep.csv: column {name}", name)
+        check_swept(f"sweep.csv: column {name}", name)
     cells = []
     for i, row in enumerate(rows, start=2):
         if len(row) != len(head):

@@ -216,7 +216,7 @@ def _measure(
             found, fixed=maker.checked + max(first - block, 0.0), block=block, n_blocks=n_blocks,
             file_fixed=size - file_block, file_block=file_block,
         )  # fmt: skip
-    if asked.cohort or asked.true_values:
+    if maker.cell.has_cohort(asked) or asked.true_values:
         smaller, share = _with_share(maker.cell, asked, share)
         full = replace(asked, n_replicates=made.replicates.shape[1], precision=None)
         spent, size = maker.rows(smaller, full, made)
@@ -251,7 +251,8 @@ def _bytes_of_block(made: Stored) -> float:
 def _with_share(cell: CellRun, asked: Asked, share: float) -> tuple[CellRun, float]:
     """The cell with a share of the patients of its cohorts, and that share."""
     run = cell.run
-    largest = max(run.n_patients * asked.cohort, run.estimand_patients * asked.true_values)
+    cohort = cell.has_cohort(asked)
+    largest = max(run.n_patients * cohort, run.estimand_patients * asked.true_values)
     share = max(share, min(LEAST_PATIENTS / max(largest, 1), 1.0))
     if share >= 1.0:
         return cell, 1.0
@@ -395,7 +396,8 @@ def _todo(
 
 def _shares(definition: Definition, limits: Limits) -> tuple[float, ...]:
     asked = definition.asked
-    return limits.shares if asked.cohort or asked.true_values else (1.0,)
+    cohort = asked.cohort or definition.whole.trial is None
+    return limits.shares if cohort or asked.true_values else (1.0,)
 
 
 def _is_known(
@@ -533,7 +535,7 @@ def bytes_of_cell(cell: CellRun, asked: Asked) -> int:
         numbers = len(plan.cuts) * (4 + len(plan.endpoints) + 4 * len(plan.compared))
         size += 8 * numbers * BLOCK * -(-asked.n_replicates // BLOCK)
         size += 250 * numbers
-    if asked.cohort:
+    if cell.has_cohort(asked):
         n_curves = len(cell.run.scenario.strategies) * len(cell.run.analysis.endpoints)
         size += 8 * 5 * min(cell.run.n_patients, 1000) * n_curves
     return size

@@ -283,7 +283,7 @@ def _typed(values: Sequence[Any]) -> pd.Series:
         return pd.Series(list(values), dtype="bool" if len(given) == len(values) else "boolean")
     numbers = [value for value in given if isinstance(value, int | float)]
     if given and len(numbers) == len(given) and not any(isinstance(x, bool) for x in given):
-        whole = all(isinstance(value, int) for value in given)
+        whole = all(isinstance(value, int) and -(2**63) <= value < 2**63 for value in given)
         if whole:
             return pd.Series(list(values), dtype="int64" if len(given) == len(values) else "Int64")
         return pd.Series([np.nan if x is None else float(x) for x in values], dtype="float64")
