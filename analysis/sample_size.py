@@ -118,6 +118,14 @@ def required_size(
     if line is not None and line.misfit < MISFIT:
         near = _around(size, line.meets(target))
         line = _fit(size[near], power[near], trials[near])
+        if line is not None and line.misfit < MISFIT:
+            # No line at all: between two neighbours, if power passes the target there alone.
+            passed = np.flatnonzero(np.diff(power >= target))
+            if len(passed) != 1 or power[passed[0]] >= target:
+                side = _outside(power, target)
+                return _nowhere(side or "unresolved", line.n_sizes, line.misfit)
+            pair = slice(int(passed[0]), int(passed[0]) + 2)
+            line = _fit(size[pair], power[pair], trials[pair])
     if line is None:
         return _nowhere(_outside(power, target) or "unresolved", len(size), np.nan)
     if line.slope <= 0.0:

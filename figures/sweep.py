@@ -33,6 +33,9 @@ KINDS: Mapping[str, Callable[[Path, Sweep, Choice], Figure]] = {
 }
 """Kinds of figure by name."""
 
+TABLES = ("sweep", "sweep_paired", "sweep_curves", "provenance")
+"""Names in the folder of a sweep that are taken."""
+
 SUFFIXES = (".png", ".svg", ".csv")
 
 
@@ -79,6 +82,8 @@ def draw_kind(place: Path, kind: str, choice: Choice) -> list[Path]:
         raise ChoiceError(
             f"--output: give a name without folder and suffix, got '{choice.output}'."
         )
+    if choice.output in TABLES:
+        raise ChoiceError(f"--output: '{choice.output}' is the name of a table of the sweep.")
     sweep = read_sweep(place)
     with matplotlib.rc_context(fname=STYLE):
         written = save(KINDS[kind](place, sweep, choice), place, choice.output or f"sweep_{kind}")

@@ -22,11 +22,33 @@ from figures.sweep_tables import COHORT, FACETS, Sweep, is_missing
 from sim.errors import ResistimeError
 
 __all__ = [
-    "EVERY", "MOST_LINES", "MOST_PANELS", "PATHS_OF_CUT", "Choice", "ChoiceError", "Part", "Roles",
-    "Shown", "distinct", "done_rows", "drop_tied", "fewer_methods", "find_parameter", "hold_others",
-    "is_number", "measure_rows", "narrow", "no_such", "only_first", "pick_measure", "pick_over",
+    "EVERY",
+    "MOST_LINES",
+    "MOST_PANELS",
+    "PATHS_OF_CUT",
+    "Choice",
+    "ChoiceError",
+    "Part",
+    "Roles",
+    "Shown",
+    "chosen_values",
+    "distinct",
+    "done_rows",
+    "drop_tied",
+    "fewer_methods",
+    "find_parameter",
+    "hold_others",
+    "is_number",
+    "measure_rows",
+    "narrow",
+    "no_such",
+    "only_first",
+    "pick_measure",
+    "pick_over",
     "places_of",
-    "share_out", "split", "where_rows",
+    "share_out",
+    "split",
+    "where_rows",
 ]  # fmt: skip
 
 EVERY = "all"
@@ -341,7 +363,7 @@ def narrow(
         for facet in FACETS
         if rows[facet].nunique() > 1 and (facet in along or not _follows(sweep, rows, facet))
     ]
-    return Shown(rows, fixed, tuple(varying), _chosen(sweep, table, rows))
+    return Shown(rows, fixed, tuple(varying), chosen_values(sweep, table, rows))
 
 
 def _follows(sweep: Sweep, rows: pd.DataFrame, facet: str) -> bool:
@@ -350,7 +372,7 @@ def _follows(sweep: Sweep, rows: pd.DataFrame, facet: str) -> bool:
     return len(cells.assign(facet=rows[facet]).drop_duplicates()) == len(cells.drop_duplicates())
 
 
-def _chosen(sweep: Sweep, table: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
+def chosen_values(sweep: Sweep, table: pd.DataFrame, rows: pd.DataFrame) -> tuple[str, ...]:
     """Of which of several values of swept parameters the rows are, in words."""
     held = {
         path: distinct(rows[path])[0]

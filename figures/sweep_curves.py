@@ -14,7 +14,14 @@ from figures import kaplan_meier
 from figures.kaplan_meier import Curve
 from figures.page import MARGIN, PAGE
 from figures.shared import SMALL_PRINT, Strategy, text_width, wrap
-from figures.sweep_choice import Choice, ChoiceError, distinct, no_such, where_rows
+from figures.sweep_choice import (
+    Choice,
+    ChoiceError,
+    chosen_values,
+    distinct,
+    no_such,
+    where_rows,
+)
 from figures.sweep_page import Key, Panels, panel_title
 from figures.sweep_tables import Sweep, read_sweep_curves
 
@@ -82,6 +89,7 @@ def curves_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     )  # fmt: skip
     if "acquired_resistance" in endpoint:
         note.append(kaplan_meier.ENDPOINT_NOTES[endpoint].strip())
+    note += chosen_values(sweep, table, rows)
     several = len(cells) > 1
     key = Key(
         "",

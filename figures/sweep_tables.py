@@ -192,8 +192,9 @@ class Sweep:
             # What is swept may be part of the design.
             first = "in the first cell, " if self.n_cells > 1 else ""
             made += f" ({first}{self.design})" if self.design else ""
-        parts = [note, f"{made}, seed\u00a0{self.seed}."]
-        if self.n_cells > 1:
+        swept = "seed" in self.paths
+        parts = [note, f"{made}." if swept else f"{made}, seed\u00a0{self.seed}."]
+        if self.n_cells > 1 and not swept:
             parts.append("All cells share the seed, so neighbouring cells share patients.")
         if self.n_failed:
             parts.append(f"Cells that failed and are not shown: {self.n_failed:,}.")

@@ -231,7 +231,8 @@ def _hydra_main(config: DictConfig) -> None:
     place = Path(context.runtime.output_dir)
     with one_line("resistime"):
         whole = read_config(config)
-        keep_configuration(place, config, overrides)
+        if not is_sweep(whole):
+            keep_configuration(place, config, overrides)
         if is_sweep(whole):
             # The shards of a sweep share a folder; otherwise each job has its own.
             alone = whole.n_shards == 1
@@ -239,6 +240,8 @@ def _hydra_main(config: DictConfig) -> None:
             folder = Path(context.sweep.dir) if shared else place
             typed = [*overrides, *_searched(context)]
             status = execute_sweep(whole, typed, folder, alone=alone)
+            # Not before: a folder that is refused is left as it was.
+            keep_configuration(place, config, overrides)
             if status and context.mode == RunMode.RUN:
                 sys.exit(status)
         elif context.mode == RunMode.MULTIRUN:

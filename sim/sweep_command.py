@@ -97,12 +97,20 @@ def execute_sweep(whole: RunConfig, overrides: Sequence[str], place: Path, *, al
     _check_space(definition, place, len(indices))
     told = quick_forecast(definition, indices, min(n_workers, cores())) if indices else None
     _open(definition, place)
-    print(opening(definition, indices, n_workers, whole, told), flush=True)
+    _say(opening(definition, indices, n_workers, whole, told))
     outcomes = make(definition, place, indices, n_workers)
     if not alone:
         print(tallied(definition.name, outcomes, time.perf_counter() - start))
         return STATUS_FAILED_CELLS if outcomes.failed else 0
     return finish(definition, place, outcomes, start, figures=whole.analysis.figures)
+
+
+def _say(text: str) -> None:
+    """Print what is no result: that nobody reads it any more does not end the work."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open(definition: Definition, place: Path) -> None:

@@ -87,7 +87,10 @@ def folder_name(sweep: Mapping[str, Any]) -> str:
     if sweep.get("name"):
         return f"sweeps/{sweep['name']}"
     parts = {name: sweep.get(name) for name in ("grid", "zip", "each", "cells", "csv")}
-    if not any(parts.values()):
+    if not any(parts.values()) or any(
+        parts[name] is not None and not isinstance(parts[name], Mapping)
+        for name in ("grid", "zip", "each")
+    ):
         return ""
     paths = [path for name in ("grid", "zip", "each") for path, _ in _flat(parts[name])]
     words = [last_name(path) for path in paths] or ["cells"]

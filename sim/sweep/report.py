@@ -57,6 +57,8 @@ def opening(
         lines.append(f"{each}: about {total} on {n_workers} cores and {size}, less what is kept")
     elif indices:
         lines.append(f"{each}: too slow to be measured in a moment; resistime-plan does")
+    if "seed" in definition.grid.paths:
+        return "\n".join(lines)
     lines.append(
         "All cells have seed "
         f"{definition.whole.seed}: neighbouring cells share patients, and differences between "

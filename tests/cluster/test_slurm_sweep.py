@@ -65,7 +65,7 @@ def test_shards_on_slurm_give_the_bytes_of_a_run_here(slurm: Slurm, tmp_path: Pa
     assert f"resistime-collect {place}" in said
     assert "held another sweep" not in said + logs(place)
     # Slurm has granted each shard one of the two cores of its node, and holds none to it.
-    assert logs(place).count(" on 1 cores, ") == 4
+    assert logs(place).count(" on 1 cores ") == 4
 
 
 def test_a_killed_shard_is_said_in_one_line_and_the_same_command_goes_on(
