@@ -116,7 +116,8 @@ def _client(config: DaskConfig) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     # What goes wrong is said here, in a line.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    for name in ("distributed.client", "distributed.batched", "distributed.comm"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     cluster: Any = None
     try:
