@@ -138,7 +138,9 @@ def test_a_shard_whose_time_is_up_says_so_and_fails_no_cell(slurm: Slurm, tmp_pa
 
 
 def test_a_job_that_cannot_write_is_heard_of_at_the_launcher(slurm: Slurm, tmp_path: Path):
-    (tmp_path / "jobs" / "1.json").mkdir(parents=True)
+    own = tmp_path / "jobs" / "1"
+    own.mkdir(parents=True)
+    (own / ".hydra").write_text("where a folder is to be")
     with launched(slurm, tmp_path, *SMALL, "trial.dropout=0,0.01") as launcher:
         _, complained = launcher.communicate(timeout=120)
     assert launcher.returncode == 2
