@@ -136,10 +136,20 @@ class Definition:
             try:
                 self.base(values).cell(self.own_values(values))
             except ScenarioError as error:
+                if str(error) == self._refusal(values):
+                    raise
                 told = ", ".join(f"{path}={written(x)}" for path, x in values.items())
                 raise ScenarioError(f"cell {i} ({told}): {error}") from error
             if time.perf_counter() > deadline:
                 return
+
+    def _refusal(self, values: Values) -> str:
+        """What is wrong with a cell before it replaces any value; nothing if all is well."""
+        try:
+            self.base(values).cell({})
+        except ScenarioError as error:
+            return str(error)
+        return ""
 
 
 def _covering(cells: Sequence[Values]) -> Iterator[int]:
