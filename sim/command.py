@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import numpy as np
@@ -43,6 +43,7 @@ from sim.output import (
     provenance,
     reference_strategy,
     remove_stale,
+    table_months,
     write_table,
 )
 from sim.provenance import claim_counts
@@ -158,7 +159,7 @@ class AroundJobs(Callback):
         own = copy.deepcopy(config)
         with open_dict(own):
             del own["hydra"]
-        try:
+        with _heard():
             typed = list(config.hydra.overrides.task)
             place = Path(config.hydra.sweep.dir)
             whole = read_config(own)
@@ -166,31 +167,27 @@ class AroundJobs(Callback):
                 begin_shards(whole, typed, place)
             else:
                 begin_jobs(typed, place)
-        except ResistimeError as error:
-            _complain("resistime", str(error))
-        except OSError as error:
-            _complain("resistime", _unwritable(error))
-        except Exception:
-            _give_up()
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Collect, and leave with a status if cells have failed."""
-        try:
+        with _heard():
             status = finish_jobs(Path(config.hydra.sweep.dir))
-        except ResistimeError as error:
-            _complain("resistime", str(error))
-        except OSError as error:
-            _complain("resistime", _unwritable(error))
-        except Exception:
-            _give_up()
         if status:
             sys.exit(status)
 
 
-def _give_up() -> NoReturn:
-    """Leave with what went wrong: Hydra would make it a warning and go on."""
-    traceback.print_exc()
-    sys.exit(1)
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Leave with what goes wrong around jobs: Hydra would make it a warning and go on."""
+    try:
+        yield
+    except ResistimeError as error:
+        _complain("resistime", str(error))
+    except OSError as error:
+        _complain("resistime", _unwritable(error))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
 
 
 def _unwritable(error: OSError) -> str:
@@ -231,8 +228,6 @@ def _hydra_main(config: DictConfig) -> None:
     place = Path(context.runtime.output_dir)
     with one_line("resistime"):
         whole = read_config(config)
-        if not is_sweep(whole):
-            keep_configuration(place, config, overrides)
         if is_sweep(whole):
             # The shards of a sweep share a folder; otherwise each job has its own.
             alone = whole.n_shards == 1
@@ -245,6 +240,7 @@ def _hydra_main(config: DictConfig) -> None:
             if status and context.mode == RunMode.RUN:
                 sys.exit(status)
         elif context.mode == RunMode.MULTIRUN:
+            keep_configuration(place, config, overrides)
             typed = [*overrides, *_searched(context)]
             execute_job(whole, typed, Path(context.sweep.dir), int(context.job.num))
         else:
@@ -265,6 +261,7 @@ def _execute_run(
     run = check_run(whole, overrides)
     if run.trial is not None:
         check_trial(run, run.trial)
+    keep_configuration(place, config, overrides)
     execute(run, place, plain, overrides, scenario or "")
 
 
@@ -348,7 +345,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
     from analysis.published import compare_targets
 
     choice = run.analysis
-    ticks = np.unique([*np.arange(0.0, choice.horizon, choice.table_every), choice.horizon])
+    ticks = table_months(choice)
     grid = np.arange(0.0, choice.horizon + 1e-9, GRID_MONTHS)
     curves, summary = estimate_curves(
         cohort, choice.endpoints, choice.rates, ticks, progress=progress_bar("curves")

@@ -349,3 +349,9 @@ def test_the_readme_shows_python_that_runs():
     names: dict = {}
     exec(block, names)
     assert names["cohort"].resistance_time.shape == (1, 2, 20_000)
+
+
+def test_a_run_that_is_refused_leaves_no_file(tmp_path):
+    done = resistime("cohort.n_patients=0", f"hydra.run.dir={tmp_path}")
+    assert done.returncode == 2
+    assert list(tmp_path.iterdir()) == []
