@@ -36,7 +36,7 @@ from sim.assessment import TICK
 
 __all__ = [
     "Accuracy", "Tally", "Truth", "accuracy_of", "estimate_table", "operating_rows",
-    "operating_table", "summarise",
+    "operating_table", "proportion", "summarise",
 ]  # fmt: skip
 
 FloatArray = NDArray[np.float64]
@@ -150,7 +150,7 @@ class Tally:
     def largest_error(self) -> float:
         """Largest Monte Carlo error of a power."""
         return max(
-            _proportion(method.rejected, self.n_replicates)[1]
+            proportion(method.rejected, self.n_replicates)[1]
             for cut in self._cuts.values()
             for method in cut.methods.values()
         )
@@ -167,7 +167,7 @@ class Tally:
                 yield name, "", (f"date_quantile_{100 * level:g}", *_quantile(ordered, level))
             for measure, counted in cut.counts.items():
                 yield name, "", (measure, counted.mean, counted.error)
-            yield name, "", ("target_reached", *_proportion(cut.reached, self.n_replicates))
+            yield name, "", ("target_reached", *proportion(cut.reached, self.n_replicates))
             for endpoint, counted in cut.events.items():
                 yield name, endpoint, ("events", counted.mean, counted.error)
 
@@ -176,12 +176,12 @@ class Tally:
         for name, cut in self._cuts.items():
             for own, method in cut.methods.items():
                 key = (name, *own)
-                yield key, ("power", *_proportion(method.rejected, self.n_replicates))
+                yield key, ("power", *proportion(method.rejected, self.n_replicates))
                 yield from ((key, row) for row in _spread_rows(method))
                 if accuracy is not None:
                     yield from ((key, row) for row in accuracy.rows(key))
                 missing = self.n_replicates - method.estimate.n
-                yield key, ("not_estimable", *_proportion(missing, self.n_replicates))
+                yield key, ("not_estimable", *proportion(missing, self.n_replicates))
 
 
 def _spread_rows(method: _Method) -> Iterator[Row]:
@@ -282,9 +282,9 @@ class Accuracy:
             float(np.hypot(counts.squared.error, 2.0 * bias * own)),
         )
         low, at, high = (int(count) for count in counts.covered)
-        share, error = _proportion(at, n)
+        share, error = proportion(at, n)
         yield "coverage", share, float(np.hypot(error, (high - low) / (2.0 * n)))
-        yield "bias_eliminated_coverage", *_proportion(counts.covered_mean, n)
+        yield "bias_eliminated_coverage", *proportion(counts.covered_mean, n)
 
     def histograms(self) -> Iterator[tuple[Key, FloatArray, NDArray[np.int64]]]:
         """Edges of the bins and replicates in each, for every comparison with a true value."""
@@ -390,7 +390,7 @@ def _usable(estimate: FloatArray, standard_error: FloatArray) -> NDArray[np.bool
     return np.isfinite(estimate) & np.isfinite(standard_error)
 
 
-def _proportion(count: int, n: int) -> tuple[float, float]:
+def proportion(count: int, n: int) -> tuple[float, float]:
     """A share and its Monte Carlo error."""
     share = count / n
     return share, float(np.sqrt(share * (1.0 - share) / n))

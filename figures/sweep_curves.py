@@ -22,7 +22,7 @@ from figures.sweep_choice import (
     no_such,
     where_rows,
 )
-from figures.sweep_page import Key, Panels, panel_title
+from figures.sweep_page import Key, Panels, panel_title, usual_columns
 from figures.sweep_tables import Sweep, read_sweep_curves
 
 __all__ = ["curves_page", "draw_at_risk"]
@@ -72,7 +72,7 @@ def curves_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     members.sort(key=lambda item: item.name != sweep.reference)
     looks = kaplan_meier.choose_looks(members, sweep.reference)
     horizon = float(rows["time"].max())
-    columns = 1 if len(cells) == 1 else 2 if len(cells) in (2, 4) else 3
+    columns = usual_columns(len(cells))
     tall = {1: 3.4, 2: 2.2, 3: 1.7}[columns]
     widest = f"{int(rows['at_risk'].max())}"
     # Counts below neighbouring panels keep apart.

@@ -85,12 +85,7 @@ def tornado_page(place: Path, sweep: Sweep, choice: Choice) -> Figure:
     elif len(paths) > 1:
         at = "; ".join(sweep.told(path, value) for path, value in zip(paths, base, strict=True))
         notes.append(f"One parameter changed at a time, from a base (dashed) of {at}.")
-    note = " ".join(
-        [
-            "Dots: at each value. Error bars: at the ends, within 1.96 Monte Carlo errors.",
-            *notes, *shown.notes,
-        ]
-    )  # fmt: skip
+    note = " ".join([NOTE, *notes, *shown.notes])
     words = measure_words(measure)
     several = len(parts)
     drawn = [list(dict.fromkeys(found["parameter"])) for found in tables]

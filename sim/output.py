@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.config import Run
+from sim.plan import TrialPlan
 from sim.provenance import citations, claim_counts, program_version, software
 from sim.resistance import realised_spearman
+from sim.schema import AnalysisConfig
 from sim.storage import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "draw_figures", "progress_bar", "provenance", "reference_strategy", "remove_stale",
-    "write_table",
+    "design_words", "draw_figures", "progress_bar", "provenance", "reference_strategy",
+    "remove_stale", "table_months", "write_table",
 ]  # fmt: skip
 
 TABLES = (
@@ -66,6 +71,17 @@ def progress_bar(what: str) -> Callable[[Iterable[Any]], Iterator[Any]]:
     from tqdm import tqdm
 
     return lambda work: iter(tqdm(work, desc=what, disable=None, leave=False))
+
+
+def table_months(choice: AnalysisConfig) -> NDArray[np.float64]:
+    """Months at which the table below a figure of curves has a column."""
+    return np.unique([*np.arange(0.0, choice.horizon, choice.table_every), choice.horizon])
+
+
+def design_words(plan: TrialPlan, labels: Mapping[str, str]) -> str:
+    """What trial is conducted, for the small print of a figure."""
+    arms = " against ".join(labels[arm.strategy] for arm in plan.design.arms[::-1])
+    return f"{plan.design.n_patients} patients, {arms}, one-sided level {plan.alpha:g}"
 
 
 def reference_strategy(run: Run) -> str:

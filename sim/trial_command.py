@@ -19,7 +19,7 @@ from sim.config import Run
 from sim.endpoint.endpoint import short_name
 from sim.errors import ScenarioError
 from sim.estimand import estimate_truths
-from sim.output import draw_figures, provenance, remove_stale, write_table
+from sim.output import design_words, draw_figures, provenance, remove_stale, write_table
 from sim.plan import TrialPlan
 from sim.storage import write_json, write_whole
 
@@ -204,9 +204,7 @@ def _trial_record(
     record: dict[str, Any] = {
         "n_replicates": tally.n_replicates,
         "alpha": plan.alpha,
-        "design": f"{plan.design.n_patients} patients, "
-        + " against ".join(run.labels[arm.strategy] for arm in plan.design.arms[::-1])
-        + f", one-sided level {plan.alpha:g}",
+        "design": design_words(plan, run.labels),
         "replicates_per_second": round(tally.n_replicates / busy, 1),
         "largest_mc_error_of_power": tally.largest_error(),
         "estimand_patients": run.estimand_patients,

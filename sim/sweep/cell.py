@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from sim.cohort import simulate_cohort
 from sim.conduct import Columns, Precision, by_cut, check_plan, conduct_blocks, whole_blocks
 from sim.config import Run, check_change, check_run
+from sim.errors import ScenarioError
 from sim.estimand import estimate_truths
-from sim.output import reference_strategy
+from sim.output import reference_strategy, table_months
 from sim.override import rounded, with_values
 from sim.plan import TrialPlan
 from sim.randomness import BLOCK
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from analysis.paired import CoRejections
     from sim.cohort import Cohort
 
-__all__ = ["CURVE_COLUMNS", "Asked", "Base", "CellRun", "content_key", "make_cell", "with_rows"]
+__all__ = [
+    "CURVE_COLUMNS", "Asked", "Base", "CellRun", "content_key", "has_rows", "is_finished",
+    "make_cell", "with_rows",
+]  # fmt: skip
 
 SAVE_SECONDS = 10.0
 """Work after which what there is of a cell is kept."""
@@ -111,6 +115,14 @@ class Base:
         if run.trial is not None:
             check_plan(run.trial)
         return CellRun(whole, run)
+
+    def refusal(self, values: Mapping[str, Any]) -> str:
+        """Why a cell cannot be; nothing if it can."""
+        try:
+            self.cell(values)
+        except ScenarioError as error:
+            return str(error)
+        return ""
 
     def changed(self, values: Mapping[str, Any]) -> RunConfig:
         """The configuration with some values replaced."""
@@ -240,14 +252,21 @@ def with_rows(cell: CellRun, asked: Asked, made: Stored) -> Stored:
     return _with_cohort(cell.run, made) if cell.has_cohort(asked) else made
 
 
+def has_rows(asked: Asked, kept: Stored) -> bool:
+    """Whether it shows without a look at the cell that its rows are those that are asked for."""
+    if not kept.complete or asked.precision is not None:
+        return False
+    return kept.n_replicates == asked.n_replicates
+
+
 def is_finished(cell: CellRun, asked: Asked, kept: Stored) -> bool:
     """Whether the rows of a cell are those that are asked for."""
+    if has_rows(asked, kept):
+        return True
     if not kept.complete:
         return False
     if cell.run.trial is None:
         return True
-    if asked.precision is None:
-        return kept.n_replicates == asked.n_replicates
     return kept.n_replicates == _wanted(cell.run.trial, asked, _columns(kept))
 
 
@@ -332,8 +351,7 @@ def _with_cohort(run: Run, made: Stored) -> Stored:
         run.scenario, n_patients=run.n_patients, seed=run.seed, follow_up=run.follow_up
     )
     choice = run.analysis
-    ticks = np.unique([*np.arange(0.0, choice.horizon, choice.table_every), choice.horizon])
-    curves, summary = estimate_curves(cohort, choice.endpoints, choice.rates, ticks)
+    curves, summary = estimate_curves(cohort, choice.endpoints, choice.rates, table_months(choice))
     names, points = _curve_points(curves[curves["time"] <= choice.horizon])
     rows = [*made.rows, *_cohort_rows(run, cohort, summary)]
     return replace(made, rows=rows, curves=names, points=points)
@@ -374,18 +392,15 @@ def _recognised(
     crossed: pd.DataFrame, n_patients: int
 ) -> Iterator[tuple[str, str, str, float, float]]:
     """Share of patients that each rule labels, and share of the latent class that it finds."""
+    from analysis.operating import proportion
+
     counts = crossed.set_index(["arm", "rule", "latent", "label"])["patients"]
     for (arm, rule), own in counts.groupby(level=["arm", "rule"], sort=False):
         table = own.droplevel(["arm", "rule"])
         for label in ("primary", "acquired"):
             named = int(table[table.index.get_level_values("label") == label].sum())
-            yield arm, f"labelled_{label}", rule, *_share(named, n_patients)
+            yield arm, f"labelled_{label}", rule, *proportion(named, n_patients)
             latent = int(table[table.index.get_level_values("latent") == label].sum())
             if latent:
                 found = int(table.get((label, label), 0))
-                yield arm, f"recognised_{label}", rule, *_share(found, latent)
-
-
-def _share(count: int, of: int) -> tuple[float, float]:
-    share = count / of
-    return share, float(np.sqrt(share * (1.0 - share) / of))
+                yield arm, f"recognised_{label}", rule, *proportion(found, latent)

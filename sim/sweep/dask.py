@@ -17,6 +17,7 @@ from typing import Any
 
 from sim.errors import ResistimeError, ScenarioError
 from sim.schema import DaskConfig
+from sim.sweep.cell import has_rows
 from sim.sweep.engine import Batches, Outcome, Todo, cell_key, lost, make_apart, opened
 from sim.sweep.store import DamagedCellError, Environment, Store, environment
 
@@ -171,9 +172,8 @@ def _unfinished(batch: Sequence[Todo], of: str, report: Callable[[Outcome], None
             kept = Store(work.place, of).read(cell_key(work.base, work.asked, cell.values))
         except DamagedCellError:
             kept = None
-        known = work.asked.precision is None and kept is not None and kept.complete
-        if known and kept is not None and kept.n_replicates == work.asked.n_replicates:
-            report(Outcome(cell.index, "kept", n_replicates=kept.n_replicates))
+        if kept is not None and has_rows(work.asked, kept):
+            report(Outcome(cell.index, "kept"))
         else:
             left.append(cell)
     return left

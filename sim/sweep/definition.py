@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -25,9 +25,11 @@ from sim.errors import ScenarioError
 from sim.override import value_at
 from sim.schema import RunConfig, SweepConfig
 from sim.sweep.cell import Asked, Base
-from sim.sweep.grid import GROUPS, Grid, Values, is_group, written
+from sim.sweep.grid import GROUPS, Grid, Values, described, is_group, written
 
 __all__ = ["Definition", "composed", "group_options"]
+
+Answer = TypeVar("Answer")
 
 CHECK_SECONDS = 0.5
 """Time spent, before anything runs, on looking for cells that cannot be."""
@@ -83,13 +85,12 @@ class Definition:
 
     def swept(self, values: Values) -> list[Any]:
         """The value of every swept path in a cell, also where the cell leaves it as it was."""
-        return [
-            values[path] if path in values else self._unchanged(path, values)
-            for path in self.grid.paths
-        ]
+        return [self._shown(path, values) for path in self.grid.paths]
 
-    def _unchanged(self, path: str, values: Values) -> Any:
-        """What a cell has at a path that it does not set; for a group, the file that was chosen."""
+    def _shown(self, path: str, values: Values) -> Any:
+        """What a cell has at a swept path; for a group that it leaves, the file that was chosen."""
+        if path in values:
+            return values[path]
         if not is_group(path):
             try:
                 return value_at(self.base(values).changed(self.own_values(values)), path)
@@ -102,7 +103,7 @@ class Definition:
         """Values of a swept path, by its place among `grid.paths`; lists as they are typed."""
         values: list[Any] = []
         for cell in self.grid.cells:
-            value = self.swept(cell)[at]
+            value = self._shown(self.grid.paths[at], cell)
             value = written(value) if isinstance(value, list | dict) else value
             if value not in values:
                 values.append(value)
@@ -136,20 +137,11 @@ class Definition:
             try:
                 self.base(values).cell(self.own_values(values))
             except ScenarioError as error:
-                if str(error) == self._refusal(values):
-                    raise
-                told = ", ".join(f"{path}={written(x)}" for path, x in values.items())
-                raise ScenarioError(f"cell {i} ({told}): {error}") from error
+                if str(error) == self.base(values).refusal({}):
+                    raise  # It is no fault of what the cell replaces.
+                raise ScenarioError(f"cell {i} ({described(values)}): {error}") from error
             if time.perf_counter() > deadline:
                 return
-
-    def _refusal(self, values: Values) -> str:
-        """What is wrong with a cell before it replaces any value; nothing if all is well."""
-        try:
-            self.base(values).cell({})
-        except ScenarioError as error:
-            return str(error)
-        return ""
 
 
 def _covering(cells: Sequence[Values]) -> Iterator[int]:
@@ -171,10 +163,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         If there is no such file or path.
     """
     try:
-        if GlobalHydra.instance().is_initialized():
-            return compose("run", overrides=list(overrides))
-        with initialize_config_module("configs", version_base="1.3"):
-            return compose("run", overrides=list(overrides))
+        return _within_hydra(lambda: compose("run", overrides=list(overrides)))
     except (HydraException, OmegaConfBaseException) as error:
         raise ScenarioError(explain(error)) from error
 
@@ -192,7 +181,8 @@ def group_options(group: str) -> Sequence[str]:
     return _within_hydra(listed)
 
 
-def _within_hydra(ask: Callable[[], list[str]]) -> list[str]:
+def _within_hydra(ask: Callable[[], Answer]) -> Answer:
+    """An answer from Hydra, which is set up for the question if it is not."""
     if GlobalHydra.instance().is_initialized():
         return ask()
     with initialize_config_module("configs", version_base="1.3"):

@@ -12,6 +12,7 @@ import multiprocessing
 import pickle
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -76,7 +77,6 @@ class Outcome:
     damaged: str = ""
     """What is wrong with the file that was found and made anew."""
 
-    n_replicates: int = 0
     seconds: float = 0.0
 
 
@@ -103,33 +103,47 @@ def make_cells(work: bytes, cells: Sequence[tuple[int, Mapping[str, Any]]]) -> l
 
 
 def _make(work: Work, store: Store, index: int, values: Mapping[str, Any]) -> Outcome:
+    key = cell_key(work.base, work.asked, values)
+    outcome, trace = _attempt(
+        work, index, values, lambda: store.read(key), lambda made: _keep(store, key, made)
+    )
+    if outcome.state == "failed":
+        store.write_failure(key, outcome.error, trace)
+    return outcome
+
+
+def _attempt(
+    work: Work,
+    index: int,
+    values: Mapping[str, Any],
+    read: Callable[[], Stored | None],
+    keep: Callable[[Stored], object],
+) -> tuple[Outcome, str]:
+    """Make what is missing of a cell: the outcome and, if it fails, the traceback.
+
+    `read` says what there is of the cell, `keep` is given what there is of it later.
+    """
     start = time.perf_counter()
     damaged = ""
-    key = cell_key(work.base, work.asked, values)
     try:
         cell = work.base.cell(values)
         try:
-            kept = store.read(key)
+            kept = read()
         except DamagedCellError as error:
             kept, damaged = None, str(error)
         if kept is not None and is_finished(cell, work.asked, kept):
-            return Outcome(index, "kept", n_replicates=kept.n_replicates)
-        n = 0
+            return Outcome(index, "kept"), ""
         for made in make_cell(cell, work.asked, kept):
-            _keep(store, key, made)
-            n = made.n_replicates
-        return Outcome(
-            index, "done", damaged=damaged, n_replicates=n, seconds=time.perf_counter() - start
-        )
+            keep(made)
+        seconds = time.perf_counter() - start
+        return Outcome(index, "done", damaged=damaged, seconds=seconds), ""
     except OutputError:
         raise
     except Exception as error:
         if type(error).__module__.startswith("submitit."):
             raise  # The job's time is used up: that is nothing of the cell.
         # Whatever goes wrong in one cell is recorded and must not stop the others.
-        told = _told(error)
-        store.write_failure(key, told, traceback.format_exc())
-        return Outcome(index, "failed", error=told, damaged=damaged)
+        return Outcome(index, "failed", _told(error), damaged), traceback.format_exc()
 
 
 def _keep(store: Store, key: str, made: Stored) -> None:
@@ -154,26 +168,19 @@ def make_apart(
 
     The error of a cell that fails has its traceback below it.
     """
-    common = opened(work)
-    start = time.perf_counter()
-    damaged = ""
-    try:
-        cell = common.base.cell(values)
+
+    def read() -> Stored | None:
         try:
-            have = None if kept is None else Stored.from_bytes(kept)
+            return None if kept is None else Stored.from_bytes(kept)
         except ValueError as error:
-            have, damaged = None, f"cell {index} is damaged: {error}"
-        if have is not None and is_finished(cell, common.asked, have):
-            return Outcome(index, "kept", n_replicates=have.n_replicates), None
-        made = Stored(0, [], complete=False)
-        for made in make_cell(cell, common.asked, have):  # noqa: B007  # the last is complete
-            pass
-        seconds = time.perf_counter() - start
-        done = Outcome(index, "done", "", damaged, made.n_replicates, seconds)
-        return done, made.to_bytes()
-    except Exception as error:
-        told = f"{_told(error)}\n{traceback.format_exc()}"
-        return Outcome(index, "failed", told, damaged), None
+            raise DamagedCellError(f"cell {index} is damaged: {error}") from error
+
+    # Of what grows, the last alone is sent.
+    last: deque[Stored] = deque(maxlen=1)
+    outcome, trace = _attempt(opened(work), index, values, read, last.append)
+    if outcome.state == "failed":
+        outcome = replace(outcome, error=f"{outcome.error}\n{trace}")
+    return outcome, last[0].to_bytes() if outcome.state == "done" else None
 
 
 def lost(cell: Todo, told: str) -> Outcome:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sim.config import check_run, read_config
 from sim.errors import OutputError, ScenarioError
+from sim.output import design_words, reference_strategy
 from sim.provenance import program_version
 from sim.schema import RunConfig
 from sim.storage import write_json
@@ -30,7 +31,7 @@ __all__ = [
 ]  # fmt: skip
 
 RECORD = "sweep.json"
-OWN = (".hydra", CELLS, "jobs", "shards", "multirun.yaml", ".submitit", "provenance.json")
+OWN = (".hydra", CELLS, "jobs", "shards", "multirun.yaml", ".submitit")
 """What a sweep's folder may hold beside what is named after the sweep."""
 
 
@@ -70,7 +71,7 @@ def check_folder(place: Path) -> None:
     if (place / RECORD).exists() or not place.exists():
         return
     for path in sorted(place.iterdir()):
-        own = path.name in OWN[:-1] or path.name.isdigit() or path.suffix == ".log"
+        own = path.name in OWN or path.name.isdigit() or path.suffix == ".log"
         if not own and not path.name.startswith((".partial-", "sweep")):
             raise OutputError(
                 f"hydra.run.dir: '{place}' holds files that are not a sweep's, such as "
@@ -141,11 +142,9 @@ def _words(run: Any) -> tuple[dict[str, str], str, str, float | None]:
     labels = dict(run.labels)
     plan = run.trial
     if plan is None:
-        reference = run.analysis.reference_strategy or run.scenario.strategies[0].name
-        return labels, reference, "", None
-    arms = " against ".join(labels[arm.strategy] for arm in plan.design.arms[::-1])
-    design = f"{plan.design.n_patients} patients, {arms}, one-sided level {plan.alpha:g}"
-    return labels, plan.design.arms[0].strategy, design, plan.alpha
+        return labels, reference_strategy(run), "", None
+    reference = plan.design.arms[0].strategy
+    return labels, reference, design_words(plan, labels), plan.alpha
 
 
 def _withdrawn(definition: Definition) -> bool:

@@ -24,8 +24,8 @@ from sim.override import EVERY, rounded
 from sim.schema import SweepConfig
 
 __all__ = [
-    "GROUPS", "Grid", "Values", "check_swept", "folder_name", "is_group", "last_name", "read_grid",
-    "read_value", "written",
+    "GROUPS", "Grid", "Values", "check_swept", "described", "folder_name", "is_group", "last_name",
+    "read_grid", "read_value", "written",
 ]  # fmt: skip
 
 Values = Mapping[str, Any]
@@ -329,6 +329,17 @@ def _read_csv(path: Path) -> list[dict[str, Any]]:
             }
         )
     return cells
+
+
+def described(values: Values) -> str:
+    """What a cell replaces, as it would be typed.
+
+    Examples
+    --------
+    >>> described({"trial.n_patients": 300, "assessment": "oak"})
+    'trial.n_patients=300, assessment=oak'
+    """
+    return ", ".join(f"{path}={written(value)}" for path, value in values.items())
 
 
 def written(value: Any) -> str:

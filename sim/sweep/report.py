@@ -15,7 +15,7 @@ from sim.schema import RunConfig
 from sim.sweep.definition import Definition
 from sim.sweep.engine import Outcome
 from sim.sweep.forecast import makespan, spoken_bytes, spoken_time
-from sim.sweep.grid import written
+from sim.sweep.grid import described
 from sim.sweep.pilot import Forecast
 from sim.sweep.store import CELLS, environment
 from sim.sweep.table import Collected
@@ -41,8 +41,7 @@ def opening(
         lines.append(definition.config.question)
     lines.append(f"{definition.name}: {counted(definition)}{part}")
     for index in indices[:3]:
-        told = ", ".join(f"{path}={written(x)}" for path, x in grid.cells[index].items())
-        lines.append(f"  {index}: {told or 'as configured'}")
+        lines.append(f"  {index}: {described(grid.cells[index]) or 'as configured'}")
     if len(indices) > 3:
         lines.append("  ...")
     n = definition.asked.n_replicates
@@ -90,7 +89,6 @@ class Outcomes:
     done: int = 0
     kept: int = 0
     failed: int = 0
-    seconds: float = 0.0
     damaged: list[str] = field(default_factory=list)
     _bar: Any = None
     _begun: float = field(default_factory=time.monotonic)
@@ -124,7 +122,6 @@ class Outcomes:
     def add(self, outcome: Outcome) -> None:
         """Count one."""
         setattr(self, outcome.state, getattr(self, outcome.state) + 1)
-        self.seconds += outcome.seconds
         if outcome.damaged:
             self.damaged.append(outcome.damaged)
         if self.failed:
@@ -163,7 +160,7 @@ def closing(
     """What there is in the end."""
     lines = [tallied(definition.name, outcomes, seconds)] if outcomes is not None else []
     for index, error in list(found.failed.items())[:5]:
-        told = ", ".join(f"{k}={written(x)}" for k, x in definition.grid.cells[index].items())
+        told = described(definition.grid.cells[index])
         lines.append(f"  failed: cell {index} ({told}): {error}")
     if len(found.failed) > 5:
         lines.append(f"  ... and {len(found.failed) - 5} more (column error of sweep.csv)")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.errors import ResistimeError, ScenarioError
-from sim.sweep.cell import CURVE_COLUMNS, Base, is_finished, with_rows
+from sim.errors import ResistimeError
+from sim.sweep.cell import CURVE_COLUMNS, has_rows, is_finished, with_rows
 from sim.sweep.definition import Definition
 from sim.sweep.engine import cell_key
 from sim.sweep.grid import Values, written
@@ -141,7 +141,7 @@ def _read(definition: Definition, store: Store, values: Values) -> Stored | None
     """
     base, own = definition.base(values), definition.own_values(values)
     kept = store.read(cell_key(base, definition.asked, own))
-    if kept is None or _has_rows(definition, kept):
+    if kept is None or has_rows(definition.asked, kept):
         return kept
     cell = base.cell(own)
     if is_finished(cell, definition.asked, kept):
@@ -175,28 +175,11 @@ def _find(
         found.done += 1
         return kept
     base, own = definition.base(values), definition.own_values(values)
-    if reason := stores[0].failure(cell_key(base, definition.asked, own)) or _refusal(base, own):
+    if reason := stores[0].failure(cell_key(base, definition.asked, own)) or base.refusal(own):
         found.failed[index] = reason
     else:
         found.missing.append(index)
     return None
-
-
-def _refusal(base: Base, values: Values) -> str:
-    """Why a cell cannot be; nothing if it can."""
-    try:
-        base.cell(values)
-    except ScenarioError as error:
-        return str(error)
-    return ""
-
-
-def _has_rows(definition: Definition, kept: Stored) -> bool:
-    """Whether it shows without looking further that the rows are those that are asked for."""
-    asked = definition.asked
-    if not kept.complete or asked.precision is not None:
-        return False
-    return kept.n_replicates == asked.n_replicates
 
 
 def _sweep_table(
