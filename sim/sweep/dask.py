@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -212,12 +211,12 @@ def _kept(future: Any, batch: Sequence[Todo]) -> list[Outcome]:
     """
     try:
         about, made = future.result()
-    except CancelledError as error:
-        # Nobody has said that anything is wrong with the cells.
-        raise ResistimeError(
-            "dask: the scheduler was lost; the same command goes on with what is missing"
-        ) from error
     except Exception as error:
+        if future.status != "error":
+            # It broke on the way: nobody has said that anything is wrong with the cells.
+            raise ResistimeError(
+                "dask: the scheduler was lost; the same command goes on with what is missing"
+            ) from error
         # A worker that dies again and again with a batch, or cannot open it.
         told = f"its workers were lost: {type(error).__name__}: {error}".splitlines()[0]
         return [lost(cell, told) for cell in batch]

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from cluster.dask_machine import Dask
 from cluster.slurm_machine import Slurm
 from cluster.sweep_files import LONG, bytes_of, cells
 from cluster.test_slurm_machine import wait_until
+from sim.errors import ResistimeError
+from sim.sweep.dask import _kept
 from tests.sweeps_run import GRID, SMALL, command, sweep
 
 pytest.importorskip("distributed", reason="no extra 'dask'")
@@ -116,6 +120,30 @@ def test_a_scheduler_that_dies_fails_no_cell(dask_cluster: Dask, tmp_path: Path)
     assert line.startswith("resistime: dask: the scheduler was lost; the same command goes on")
     assert "Traceback" not in complained
     assert not list(tmp_path.rglob("*.failed.json"))
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A future of a batch whose outcome cannot be fetched."""
+
+    status: str
+    error: Exception
+
+    def result(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("finished", OSError("Stream is closed")),
+        ("lost", OSError("Stream is closed")),
+        ("cancelled", CancelledError("lost connection to the scheduler")),
+    ],
+)
+def test_a_connection_that_breaks_on_the_way_fails_no_cell(status: str, error: Exception):
+    with pytest.raises(ResistimeError, match="the scheduler was lost"):
+        _kept(Broken(status, error), [])
 
 
 def test_a_cell_that_fails_on_a_worker_is_recorded_with_its_traceback(
