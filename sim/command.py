@@ -362,7 +362,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
         ),
     }
     if run.targets:
-        tables["targets.csv"] = compare_targets(run.targets, summary)
+        tables["targets.csv"] = compare_targets(run.targets, cohort, run.scenario, run.published)
     if choice.patients:
         from analysis.patients import patient_table
 
