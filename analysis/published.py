@@ -7,6 +7,7 @@ against those of a trial. It decides nothing about whether they agree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +26,14 @@ from sim.errors import ScenarioError
 from sim.scenario import Scenario
 from sim.target import Measure, Target, planned_stop, read_measure
 
-__all__ = ["compare_targets", "published_curves", "read_published", "simulated_result"]
+__all__ = [
+    "Score",
+    "compare_targets",
+    "published_curves",
+    "read_published",
+    "score_arms",
+    "simulated_result",
+]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -33,6 +41,9 @@ BoolArray = NDArray[np.bool_]
 COLUMNS = ("trial", "arm", "endpoint", "time_months", "event")
 MEMORY_TOLERANCE = 3.0
 """Factor on the tolerance of a published value that was recalled and not read again."""
+
+BEYOND = 3.0
+"""A z that is a misfit whatever the others do."""
 
 NORMAL_95 = 1.959964
 """Half the length of a 95 % interval in standard errors."""
@@ -175,6 +186,43 @@ def compare_targets(
     return pd.DataFrame(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How well an arm agrees with what was published of it."""
+
+    strategy: str
+    rms: float
+    """Root mean square z of all its targets."""
+
+    rms_read: float
+    """The same of those that were not recalled."""
+
+    n_read: int
+    n_beyond: int
+    """Targets, of those that were not recalled, with z beyond 3."""
+
+
+def score_arms(table: pd.DataFrame) -> list[Score]:
+    """Scores of each strategy in a table of `compare_targets`, in its order.
+
+    A target that the simulation does not reach (z is infinite) counts as beyond 3 and makes the
+    root mean square infinite.
+    """
+    scores = []
+    for name, rows in table.groupby("strategy", sort=False):
+        read = rows.loc[rows["checked"] != "memory", "z"]
+        scores.append(
+            Score(
+                strategy=str(name),
+                rms=float(np.sqrt(np.mean(rows["z"] ** 2))),
+                rms_read=float(np.sqrt(np.mean(read**2))) if len(read) else np.nan,
+                n_read=len(read),
+                n_beyond=int(np.sum(read.abs() > BEYOND)),
+            )
+        )
+    return scores
+
+
 def simulated_result(
     target: Target, cohort: Cohort, scenario: Scenario, trial: Trial | None = None
 ) -> tuple[float, float]:
@@ -183,8 +231,8 @@ def simulated_result(
     A hazard ratio is that of Cox between the two arms, everyone followed for the months given:
     a trial whose patients enter over time has less follow-up on some. Its error is
     that of independent arms, a little too large since a cohort's arms hold the same patients;
-    it and the error of a ratio are on the log scale. Patients who completed are those whose last dose
-    is at the planned stop of the ICI.
+    it and the error of a ratio are on the log scale. Patients who completed are those whose last
+    dose is at the planned stop of the ICI.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Published results that simulated ones are held against: how they are named, and what they must be.
+"""Published results that simulated ones are held against: their names, and what they must be.
 
 The names of measures are read in one place, and a published number is refused
 where it cannot be what it says: a percentage for a fraction, a rate that rises
