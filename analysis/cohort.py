@@ -45,10 +45,13 @@ CURVE_COLUMNS = [
 LATENT = ("primary", "acquired", "none")
 
 
-def endpoint_times(cohort: Cohort, endpoint: str, strategy: int) -> Sample:
+def endpoint_times(
+    cohort: Cohort, endpoint: str, strategy: int, stratum: int | None = None
+) -> Sample:
     """Time and event of one endpoint under one strategy, for the patients it is defined for.
 
-    `pfs`, `os` and `duration_of_response` are as observed. `acquired_resistance`
+    `pfs`, `os` and `duration_of_response` are as observed, and so is `pfs2`, second
+    progression or death, censored where observation ends. `acquired_resistance`
     is latent: the time at which resistance arises, before any scan shows it, in
     patients who are not primary-resistant under the strategy, censored at death
     and at the end of follow-up.
@@ -61,27 +64,35 @@ def endpoint_times(cohort: Cohort, endpoint: str, strategy: int) -> Sample:
         One of `ENDPOINTS`.
     strategy : int
         Index along S.
+    stratum : int, optional
+        Index of the only stratum whose patients count; None is all.
 
     Returns
     -------
     time, event : ndarray, shape (M,)
     """
     seen = cohort.observed
-    row = np.s_[:, strategy]
+    member = cohort.stratum >= 0 if stratum is None else cohort.stratum == stratum
+
+    def of(array: NDArray[Any]) -> NDArray[Any]:
+        return np.asarray(array[:, strategy][member])
+
     if endpoint == "pfs":
-        return seen.pfs_time[row].ravel(), seen.pfs_event[row].ravel()
+        return of(seen.pfs_time), of(seen.pfs_event)
     if endpoint == "os":
-        return seen.os_time[row].ravel(), seen.os_event[row].ravel()
+        return of(seen.os_time), of(seen.os_event)
     if endpoint == "duration_of_response":
-        start = seen.response_time[row].ravel()
-        member = np.isfinite(start)
-        length = seen.pfs_time[row].ravel()[member] - start[member]
-        return np.maximum(length, TICK), seen.pfs_event[row].ravel()[member]
+        start = of(seen.response_time)
+        responded = np.isfinite(start)
+        length = of(seen.pfs_time)[responded] - start[responded]
+        return np.maximum(length, TICK), of(seen.pfs_event)[responded]
+    if endpoint == "pfs2":
+        second, end = of(cohort.second_progression_time), of(seen.os_time)
+        return np.minimum(second, end), (second <= end) | of(seen.os_event)
     if endpoint != "acquired_resistance":
         raise ValueError(f"endpoint must be one of {', '.join(ENDPOINTS)}, got '{endpoint}'")
-    member = ~cohort.primary[row].ravel()
-    resistance = cohort.resistance_time[row].ravel()[member]
-    end = seen.os_time[row].ravel()[member]
+    benefit = ~of(cohort.primary)
+    resistance, end = of(cohort.resistance_time)[benefit], of(seen.os_time)[benefit]
     return np.minimum(resistance, end), resistance <= end
 
 

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from figures.shared import BLUE, DARK_GREY, SMALL_PRINT, VERMILLION
+from figures.shared import (
+    BLACK,
+    BLUE,
+    DARK_GREY,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL_PRINT,
+    VERMILLION,
+)
 
 __all__ = ["NOTE", "draw_targets", "measure_text", "place_rows", "value_text"]
 
 SHORT = {
-    "pfs": "PFS", "os": "OS", "duration_of_response": "duration of response",
-    "acquired_resistance": "time to acquired resistance",
+    "pfs": "PFS", "os": "OS", "duration_of_response": "DOR",
+    "acquired_resistance": "time to acquired resistance", "pfs2": "PFS2",
 }  # fmt: skip
+NAMED = {
+    "orr": "objective response", "bor_pd": "best response progression",
+    "completed": "all cycles taken", "orr_completed": "response if all cycles taken",
+}  # fmt: skip
+ARMS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+"""Colours of arms in their order."""
+
+BANDS = ((3.0, "#F6F6F6"), (2.0, "#ECECEC"), (1.0, "#DFDFDF"))
 WIDEST = 6.0
 """Standard errors shown; what lies beyond is marked at the edge."""
 
 NOTE = (
     "The unit is the published standard error, combined with the tolerance stated for the target. "
-    "Grey: within one; broken lines: three."
+    "Hazard ratios are compared by their logarithms. Grey: within one, two and three."
 )
 
 # Where the columns of text stand: inches left of the axis, then right of its end.
@@ -37,10 +56,15 @@ def measure_text(measure: str) -> str:
     >>> measure_text("rate_pfs_12"), measure_text("median_os")
     ('PFS at 12 months', 'median OS, months')
     """
-    if measure == "orr":
-        return "objective response"
-    if measure == "bor_pd":
-        return "best response progression"
+    if measure in NAMED:
+        return NAMED[measure]
+    if measure.startswith("hr_"):
+        return f"{measure.removeprefix('hr_').upper()} hazard ratio"
+    if measure.startswith("survival_after_completion_"):
+        return f"alive {measure.rpartition('_')[2]} months after all cycles"
+    if measure.startswith("median_post_progression_"):
+        line = measure.removeprefix("median_post_progression_").replace("_", " ")
+        return f"months after PD, {line.replace('continue beyond progression', 'treated on')}"
     if measure.startswith("median_"):
         endpoint = measure.removeprefix("median_")
         return f"median {SHORT.get(endpoint, endpoint)}, months"
@@ -51,9 +75,11 @@ def measure_text(measure: str) -> str:
 
 
 def value_text(measure: str, value: float) -> str:
-    """A value as it is printed: months for medians, percent for everything else."""
+    """A value as it is printed: months for medians, ratios as they are, percent for the rest."""
     if not np.isfinite(value):
         return "not reached" if measure.startswith("median_") else "none"
+    if measure.startswith("hr_"):
+        return f"{value:.2f}"
     return f"{value:.1f}" if measure.startswith("median_") else f"{100.0 * value:.1f} %"
 
 
@@ -65,11 +91,12 @@ def draw_targets(ax: Axes, targets: pd.DataFrame, labels: Mapping[str, str]) -> 
     ax : matplotlib.axes.Axes
         Where to draw. Names hang out to the left, values to the right.
     targets : DataFrame
-        strategy, measure, published, simulated, z, checked, from the top down.
+        strategy, measure, published, simulated, z, checked, from the top down, and stratum
+        where results are of one. Each strategy has a colour.
         z is (simulated - published) in standard errors; values recalled and not
         read again in their source (`checked` is ``memory``) are drawn hollow.
     labels : mapping
-        Label of each strategy.
+        Label of each strategy, and of each stratum that the table names.
 
     Returns
     -------
@@ -77,9 +104,9 @@ def draw_targets(ax: Axes, targets: pd.DataFrame, labels: Mapping[str, str]) -> 
         The one given.
     """
     rank, headings, end = place_rows(targets["strategy"])
-    ax.axvspan(-1.0, 1.0, color="#EDEDED", linewidth=0)
-    for edge in (-3.0, 3.0):
-        ax.axvline(edge, color=DARK_GREY, linewidth=0.8, linestyle=(0, (4.0, 2.0)))
+    for edge, shade in BANDS:
+        ax.axvspan(-edge, edge, color=shade, linewidth=0)
+    colours = dict(zip(headings, cycle(ARMS), strict=False))
     ax.axvline(0.0, color=DARK_GREY, linewidth=0.8)
     aside: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center_baseline"}
     figure = ax.get_figure(root=True)
@@ -87,19 +114,29 @@ def draw_targets(ax: Axes, targets: pd.DataFrame, labels: Mapping[str, str]) -> 
     width = ax.get_position().width * figure.get_size_inches()[0]
     published, simulated = 1.0 + PUBLISHED / width, 1.0 + SIMULATED / width
     for name, y in headings.items():
-        ax.text(NAMES / width, y, labels.get(name, name), weight="bold", **aside)
+        ax.text(
+            NAMES / width, y, labels.get(name, name), weight="bold", color=colours[name], **aside
+        )
     for y, row in zip(rank, targets.itertuples(index=False), strict=True):
-        _draw_dot(ax, y, float(row.z), recalled=row.checked == "memory")
+        colour = colours[str(row.strategy)]
+        _draw_dot(ax, y, float(row.z), colour, recalled=row.checked == "memory")
         for x, value in ((published, row.published), (simulated, row.simulated)):
             ax.text(x, y, value_text(row.measure, float(value)), ha="right", **aside)
     for x, title in ((published, "published"), (simulated, "simulated")):
         ax.text(x, min(headings.values()), title, ha="right", **aside)
     ax.set_ylim(end, 0.0)
-    ax.set_yticks(rank, [measure_text(name) for name in targets["measure"]])
+    strata = targets.get("stratum", pd.Series([""] * len(targets))).fillna("")
+    ax.set_yticks(
+        rank,
+        [
+            measure_text(name) + (f" ({labels.get(part, part)})" if part else "")
+            for name, part in zip(targets["measure"], strata, strict=True)
+        ],
+    )
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.set_xlim(-WIDEST, WIDEST)
-    ax.set_xticks([-6, -3, -1, 0, 1, 3, 6])
+    ax.set_xticks([-6, -3, -2, -1, 0, 1, 2, 3, 6])
     ax.set_xlabel("z: simulated less published, in standard errors")
     return ax
 
@@ -134,12 +171,11 @@ def place_rows(strategies: Iterable[str]) -> tuple[list[float], dict[str, float]
     return rank, headings, y - 1.0
 
 
-def _draw_dot(ax: Axes, y: float, z: float, *, recalled: bool) -> None:
+def _draw_dot(ax: Axes, y: float, z: float, colour: str, *, recalled: bool) -> None:
     if np.isnan(z):
         return
     beyond = abs(z) > WIDEST
     x = float(np.clip(z, -WIDEST, WIDEST))
-    colour = BLUE if abs(z) <= 3.0 else VERMILLION
     ax.plot([0.0, x], [y, y], color=colour, linewidth=1.0, alpha=0.5)
     ax.plot(
         x, y, color=colour, markerfacecolor="white" if recalled else colour, markersize=6.0,

@@ -78,6 +78,9 @@ class Cohort:
     death_time: FloatArray
     """Death from any cause."""
 
+    second_progression_time: FloatArray
+    """When progression on the next line is seen, if the patient lives."""
+
     observed: Observed
     """What a study records until the end of follow-up."""
 
@@ -116,6 +119,7 @@ class _Path:
     next_line: NDArray[np.int8]
     sites: NDArray[np.int16]
     death_time: FloatArray
+    second_progression_time: FloatArray
     observed: Observed
 
 
@@ -188,14 +192,11 @@ def simulate_cohort(
     return Cohort(
         strategies=tuple(strategy.name for strategy in scenario.strategies),
         causes=scenario.population.mechanisms + tuple(agent.name for agent in scenario.agents),
-        next_lines=(
-            "untreated", "crossover", "addition",
-            *(line.name for line in scenario.course.next_lines),
-        ),
+        next_lines=scenario.next_lines,
         stratum=stratum,
         observed=observed,
         **columns,
-    )  # fmt: skip
+    )
 
 
 def _simulate_block(
@@ -262,5 +263,6 @@ def _simulate_regimen(
         next_line=after.next_line,
         sites=after.sites,
         death_time=after.death,
+        second_progression_time=outcome.second_progression,
         observed=outcome.observed,
     )

@@ -32,6 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from sim.catalogue import unreviewed
 from sim.cohort import Cohort, simulate_cohort
 from sim.complaint import explain, explain_yaml
 from sim.config import Run, check_run, read_config
@@ -297,6 +298,8 @@ def execute(run: Run, place: Path, config: Any, overrides: list[str], scenario: 
     ResistimeError
         If something in it cannot be done as asked.
     """
+    if run.published is not None and not run.published.reviewed:
+        print(f"resistime: warning: {unreviewed(run.published.title)}", file=sys.stderr)
     if run.trial is not None:
         execute_trial(run, run.trial, place, config, overrides, scenario)
         return
@@ -362,7 +365,7 @@ def _analyse(run: Run, cohort: Cohort) -> dict[str, pd.DataFrame]:
         ),
     }
     if run.targets:
-        tables["targets.csv"] = compare_targets(run.targets, summary)
+        tables["targets.csv"] = compare_targets(run.targets, cohort, run.scenario, run.published)
     if choice.patients:
         from analysis.patients import patient_table
 

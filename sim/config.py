@@ -49,6 +49,7 @@ from sim.schema import (
     DefinitionConfig,
     EligibilityConfig,
     PopulationConfig,
+    PublishedConfig,
     ReferenceConfig,
     RunConfig,
     StrategyConfig,
@@ -56,6 +57,7 @@ from sim.schema import (
     ToxicityConfig,
     TrialConfig,
 )
+from sim.target import check_targets, planned_stop, target_name
 from sim.trial import Accrual, Arm, Eligibility, TrialDesign, usual_block_size
 
 __all__ = [
@@ -106,6 +108,8 @@ class Run:
     definitions: tuple[Definition, ...]
     analysis: AnalysisConfig
     targets: tuple[TargetConfig, ...]
+    published: PublishedConfig | None
+    """The trial for which the scenario stands."""
     reference: ReferenceConfig
     labels: Mapping[str, str]
     """Label of each strategy, mechanism, agent and stratum by name."""
@@ -230,6 +234,7 @@ def check_change(whole: RunConfig, base: RunConfig, run: Run) -> Run:
 
 def _run(whole: RunConfig, scenario: Scenario, claims: tuple[Claim, ...]) -> Run:
     _check_analysis(whole)
+    _check_published(whole, scenario)
     _check_replicates(whole)
     return Run(
         description=whole.description,
@@ -240,6 +245,7 @@ def _run(whole: RunConfig, scenario: Scenario, claims: tuple[Claim, ...]) -> Run
         definitions=tuple(_definition(k, v) for k, v in whole.definitions.items()),
         analysis=whole.analysis,
         targets=tuple(whole.targets),
+        published=whole.published,
         reference=whole.reference,
         labels=_labels(whole),
         claims=claims,
@@ -872,28 +878,32 @@ def _check_analysis(whole: RunConfig) -> None:
     chosen = whole.analysis.reference_strategy
     if chosen and chosen not in whole.strategies:
         raise unknown_name("analysis.reference_strategy", "strategy", chosen, whole.strategies)
-    measures = ["orr", "bor_pd"]
-    for endpoint in whole.analysis.endpoints:
-        measures.append(f"median_{endpoint}")
-        measures += [f"rate_{endpoint}_{month:g}" for month in whole.analysis.rates]
-    for i, target in enumerate(whole.targets):
-        path = f"targets[{i}]"
-        share = target.measure in ("orr", "bor_pd") or target.measure.startswith("rate_")
-        if share and target.value > 1.0:
-            raise ScenarioError(
-                f"{path}.value must be between 0 and 1 for {target.measure}, got {target.value:g}"
-            )
-        if target.strategy not in whole.strategies:
-            raise unknown_name(f"{path}.strategy", "strategy", target.strategy, whole.strategies)
-        if target.measure not in measures:
-            raise ScenarioError(
-                f"{path}.measure must be orr, bor_pd, median_<endpoint> or "
-                f"rate_<endpoint>_<months>, of analysis.endpoints and analysis.rates, "
-                f"got '{target.measure}'"
-            )
     for strategy in whole.reference.arms:
         if strategy not in whole.strategies:
             raise unknown_name("reference.arms", "strategy", strategy, whole.strategies)
+
+
+def _check_published(whole: RunConfig, scenario: Scenario) -> None:
+    """Check the trial that a scenario stands for, and its published results."""
+    published = whole.published
+    if published is not None:
+        named = [("control", published.control), *(("n", name) for name in published.n)]
+        for field, name in named:
+            if name not in whole.strategies:
+                raise unknown_name(f"published.{field}", "strategy", name, whole.strategies)
+        known = {target_name(target) for target in whole.targets}
+        for name in published.misfits:
+            if name not in known:
+                raise unknown_name("published.misfits", "target", name, known)
+    blockers = [agent.name for agent in scenario.agents if agent.checkpoint_inhibitor]
+    check_targets(
+        whole.targets,
+        strategies={s.name: planned_stop(s.doses, blockers) for s in scenario.strategies},
+        strata=scenario.population.strata,
+        next_lines=scenario.next_lines,
+        control="" if published is None else published.control,
+        follow_up=whole.cohort.follow_up,
+    )
 
 
 def _labels(whole: RunConfig) -> dict[str, str]:

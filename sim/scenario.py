@@ -594,6 +594,12 @@ class Scenario:
             if len(set(names)) != len(names):
                 raise ScenarioError(f"names must be unique, got {', '.join(names)}")
 
+    @property
+    def next_lines(self) -> tuple[str, ...]:
+        """What may follow detected progression, by the code that a cohort holds."""
+        options = (line.name for line in self.course.next_lines)
+        return ("untreated", "crossover", "addition", *options)
+
     @cached_property
     def mortal(self) -> bool:
         """Whether anybody can die: special cases about progression alone leave death out."""

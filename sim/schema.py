@@ -285,13 +285,48 @@ class TargetConfig:
 
     strategy: str = MISSING
     measure: str = MISSING
+    """As in `sim.target`: orr, median_os, rate_pfs_12, hr_os and so on."""
+    stratum: str = ""
+    """The only stratum of the population whose patients it is about; empty is all."""
+    against: str = ""
+    """Of a hazard ratio: the other arm; empty is `published.control`."""
     value: float = not_negative()
+    """Shares as fractions, times in months, hazard ratios as they are."""
+    interval: list[float] = positive([])
+    """95 % confidence interval of a hazard ratio."""
+    follow_up: float | None = positive(None)
+    """Of a hazard ratio: months of follow-up; if not given, `published.follow_up`."""
     n: int = positive()
+    """Patients (of a hazard ratio, of both arms)."""
     tolerance: float = not_negative()
+    """What may be wrong beside chance, in the unit of the value; of a hazard ratio, of its log."""
     standard_error: float | None = None
     source: str = MISSING
     where: str = ""
     checked: str = "memory"
+
+
+@dataclass
+class PublishedConfig:
+    """The trial that a scenario stands for."""
+
+    title: str = MISSING
+    alias: str = MISSING
+    """Short name by which the scenario is chosen too."""
+    citation: str = MISSING
+    """Key of references.bib."""
+    reviewed: bool = False
+    """Whether every number has been derived a second time, by somebody else."""
+    control: str = MISSING
+    """The strategy against which hazard ratios are."""
+    follow_up: float = positive()
+    """Months of follow-up behind the hazard ratios."""
+    n: dict[str, int] = positive({})
+    """Patients randomised to each strategy."""
+    design: dict[str, str] = field(default_factory=dict)
+    """What the trial did, and what is assumed where no source says it, in words."""
+    misfits: dict[str, str] = field(default_factory=dict)
+    """Reasons of known misfits, by ``strategy.measure`` or ``strategy.measure.stratum``."""
 
 
 @dataclass
@@ -500,6 +535,7 @@ class RunConfig:
     definitions: dict[str, DefinitionConfig] = field(default_factory=dict)
     analysis: AnalysisConfig = field(default_factory=AnalysisConfig)
     targets: list[TargetConfig] = field(default_factory=list)
+    published: PublishedConfig | None = None
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
 
 

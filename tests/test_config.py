@@ -30,8 +30,8 @@ ARM = "strategies.anti_pd1"
 DOSE = f"{ARM}.doses.anti_pd1"
 TARGET = "value: 1, n: 3, tolerance: 0.1, source: reck2016"
 MEASURES = (
-    "must be orr, bor_pd, median_<endpoint> or rate_<endpoint>_<months>, "
-    "of analysis.endpoints and analysis.rates"
+    "must be orr, bor_pd, completed, orr_completed, median_<endpoint>, rate_<endpoint>_<months>, "
+    "hr_pfs, hr_os, survival_after_completion_<months> or median_post_progression_<next line>"
 )
 
 NAMES = {
@@ -178,8 +178,8 @@ CHOICES = {
     f"targets=[{{strategy: anti_pd1, measure: median_efs, {TARGET}}}]": (
         f"targets[0].measure {MEASURES}, got 'median_efs'"
     ),
-    f"targets=[{{strategy: anti_pd1, measure: rate_pfs_7, {TARGET}}}]": (
-        f"targets[0].measure {MEASURES}, got 'rate_pfs_7'"
+    f"targets=[{{strategy: anti_pd1, measure: rate_efs_7, {TARGET}}}]": (
+        f"targets[0].measure {MEASURES}, got 'rate_efs_7'"
     ),
     "backbone=platinum_doublet": "backbone must be a checkpoint inhibitor, got 'platinum_doublet'",
     "backbone=''": (

@@ -13,6 +13,8 @@ ROOT = Path(sim.__file__).parents[1]
 HEAVY = ("scipy", "pandas", "lifelines", "matplotlib", "omegaconf", "hydra", "pyarrow", "tqdm")
 COMMANDS = {
     "analyse_command.py",
+    "catalogue.py",
+    "catalogue_command.py",
     "collect_command.py",
     "command.py",
     "complaint.py",

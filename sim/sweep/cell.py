@@ -47,7 +47,7 @@ SAVE_SECONDS = 10.0
 CURVE_COLUMNS = ("time", "survival", "lower", "upper", "at_risk")
 """What is kept of the points of a curve."""
 
-_WORDS = {"label", "sources", "description", "targets", "reference"}
+_WORDS = {"label", "sources", "description", "targets", "published", "reference"}
 """Fields that say something about numbers and change none."""
 
 _OUTSIDE = {
