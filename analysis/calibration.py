@@ -170,7 +170,8 @@ def expected_value(arm: ExpectedArm, measure: str, control: ExpectedArm | None =
     ValueError
         If there is no such measure.
     """
-    simple = {"orr": "response_rate", "bor_pd": "progressive_disease_rate", "completed": "completed"}
+    simple = {"orr": "response_rate", "bor_pd": "progressive_disease_rate", "completed": "completed",
+              "orr_completed": "response_rate_of_completers"}
     if measure in simple:
         return float(getattr(arm, simple[measure]))
     kind, _, rest = measure.partition("_")
@@ -194,6 +195,7 @@ HAZARD_RATIO_GRID = np.concatenate([np.arange(0.0, 24.0, 0.5), np.arange(24.0, 6
 CURVES: Mapping[str, Callable[[ExpectedArm, FloatArray], FloatArray]] = {
     "pfs": ExpectedArm.progression_free,
     "os": ExpectedArm.alive,
+    "pfs2": ExpectedArm.second_progression_free,
     "duration_of_response": ExpectedArm.duration_of_response,
 }
 

@@ -120,6 +120,9 @@ class ExpectedArm:
     weight: FloatArray
     """(M,), adding up to 1."""
 
+    stratum: NDArray[np.intp]
+    """Number of the stratum, (M,)."""
+
     responds: FloatArray
     """Chance that the depth of benefit is that of a responder, (M,)."""
 
@@ -143,6 +146,15 @@ class ExpectedArm:
 
     ratio: FloatArray
     """On the tumour hazard after detection, (M,)."""
+
+    treated: BoolArray
+    """Whether there is a next line, (M,)."""
+
+    second_lag: FloatArray
+    """Median months from the end of renewed benefit to progression on the next line, (M,)."""
+
+    second_sd: float
+    """Standard deviation of the logarithm of that."""
 
     response: FloatArray
     """When a responder's response is seen, (M,)."""
@@ -204,6 +216,32 @@ class ExpectedArm:
         kept *= part.detection[:, None] > part.response[:, None] + d
         weight = self.weight[shown] * self._shown[shown]
         return np.asarray(weight @ kept / weight.sum()).reshape(np.shape(time))
+
+    def second_progression_free(self, time: ArrayLike) -> FloatArray:
+        """Share alive and free of progression on the next line (PFS2), in the shape of `time`."""
+        from scipy.special import ndtr
+
+        t = np.atleast_1d(np.asarray(time, dtype=np.float64))
+        scans = _scans(self.assessment)
+        seen = t
+        if scans is not None:
+            before = np.searchsorted(scans.time, t, side="right") - 1
+            seen = np.where(before >= 0, scans.time[np.maximum(before, 0)], 0.0)
+        since = np.maximum(seen - (self.detection + self.regained)[:, None], 1e-12)
+        spread = max(self.second_sd, 1e-6)
+        again = ndtr(np.log(since / self.second_lag[:, None]) / spread)
+        free = np.exp(-self._after(t)) * (1.0 - again * self.treated[:, None])
+        return np.asarray(self.weight @ free).reshape(np.shape(time))
+
+    @property
+    def response_rate_of_completers(self) -> float:
+        """Share with a response among those whose last dose is the planned one."""
+        return float(self.weight @ (self._completes * self._shown) / self.completed)
+
+    def of_stratum(self, stratum: int) -> ExpectedArm:
+        """The patients of one stratum alone."""
+        part = self._select(np.flatnonzero(self.stratum == stratum))
+        return replace(part, weight=part.weight / part.weight.sum())
 
     @cached_property
     def completed(self) -> float:
@@ -425,6 +463,7 @@ class _Cell:
 
     responds: float
     setting: _Setting
+    stratum: int
     crosses: bool = False
     again: FloatArray | float = 0.0
     """Benefit found by crossing over."""
@@ -574,12 +613,12 @@ def _immune_cells(setting: _Setting, b: int, share: float) -> Iterator[_Cell]:
     primary = _resistant(setting.scenario.population, b, _undone(setting.pairs))
     flat = np.full(setting.count, share)
     here = setting.moved(5 * b)
-    yield _Cell(flat * primary, np.zeros(setting.count), 0.0, here)
+    yield _Cell(flat * primary, np.zeros(setting.count), 0.0, here, b)
     for k, depth in enumerate(_depths(setting, b)):
         here = setting.moved(5 * b + k + 1)
         time = _immune_time(here, b, depth, -np.log1p(-here.lattice[0][EXPOSURE]))
         weight = flat * (1.0 - primary) * depth.chance
-        yield _Cell(weight, time, float(depth.responding), here)
+        yield _Cell(weight, time, float(depth.responding), here, b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -818,7 +857,7 @@ def _joint_cells(b: int, share: float, part: _Part, activity: Activity) -> Itera
     still = _resistant(population, b, _undone(setting.pairs)) / alone if alone > 0.0 else 1.0
     own = float(part.responding)
     weight = share * part.chance
-    yield _Cell(weight * coupled.primary * still, part.time, own, setting)
+    yield _Cell(weight * coupled.primary * still, part.time, own, setting, b)
     ways = (
         (coupled.primary * (1.0 - still), -np.log1p(-setting.lattice[0][EXPOSURE])),
         (1.0 - coupled.primary, coupled.exposure),
@@ -832,7 +871,7 @@ def _joint_cells(b: int, share: float, part: _Part, activity: Activity) -> Itera
             responds = max(float(depth.responding), own)
             if controlled and not depth.responding:
                 responds = activity.joint_response
-            yield _Cell(weight * chance * depth.chance, time, responds, setting)
+            yield _Cell(weight * chance * depth.chance, time, responds, setting, b)
 
 
 def _crossing_cells(b: int, share: float, part: _Part) -> Iterator[_Cell]:
@@ -842,17 +881,17 @@ def _crossing_cells(b: int, share: float, part: _Part) -> Iterator[_Cell]:
     weight = np.full(setting.count, share * part.chance)
     own = float(part.responding)
     if crossover < 1.0:
-        yield _Cell(weight * (1.0 - crossover), part.time, own, setting)
+        yield _Cell(weight * (1.0 - crossover), part.time, own, setting, b)
     if crossover == 0.0:
         return
     late = setting.scenario.course.crossover_primary
     coupled = _coupled(setting, b, part.score)
     none = coupled.primary + (1.0 - coupled.primary) * late
-    yield _Cell(weight * crossover * none, part.time, own, setting, crosses=True)
+    yield _Cell(weight * crossover * none, part.time, own, setting, b, crosses=True)
     for depth in _depths(setting, b, alone=True):
         again = _immune_time(setting, b, depth, coupled.exposure, alone=True)
         chance = crossover * (1.0 - none) * depth.chance
-        yield _Cell(weight * chance, part.time, own, setting, crosses=True, again=again)
+        yield _Cell(weight * chance, part.time, own, setting, b, crosses=True, again=again)
 
 
 # ---------------------------------------------------------------- after resistance
@@ -884,7 +923,7 @@ def _assemble(setting: _Setting, cells: Sequence[_Cell]) -> ExpectedArm:
             slowing = np.where(given, slowing * agent.growth_ratio, slowing)
     progression, clock = time + lag / slowing, time + lag
     detection = _detected(scenario.assessment, progression, points[DETECTION])
-    ratio, regained, continues = _next_lines(
+    ratio, regained, continues, treated = _next_lines(
         setting, points[NEXT_LINE], points[ELIGIBLE], benefits, detection, stops
     )
     ratio = np.where(crosses, 1.0, ratio)
@@ -903,6 +942,7 @@ def _assemble(setting: _Setting, cells: Sequence[_Cell]) -> ExpectedArm:
     main = immune[0] if immune else int(np.argmax([dose.stop for dose, _ in setting.pairs]))
     return ExpectedArm(
         weight=weight,
+        stratum=np.repeat([cell.stratum for cell in cells], count),
         responds=responds,
         benefits=benefits,
         progression=progression,
@@ -911,6 +951,9 @@ def _assemble(setting: _Setting, cells: Sequence[_Cell]) -> ExpectedArm:
         detection=detection,
         regained=regained,
         ratio=ratio,
+        treated=treated | crosses,
+        second_lag=course.acquired_lag / speed,
+        second_sd=course.lag_sd,
         response=_response_time(scenario.assessment, scores[RESPONSE]),
         planned_stop=setting.pairs[main][0].stop,
         toxic_stop=stops[main],
@@ -961,8 +1004,8 @@ def _next_lines(
     benefits: BoolArray,
     detection: FloatArray,
     stops: Sequence[FloatArray],
-) -> tuple[FloatArray, FloatArray, BoolArray]:
-    """Ratio on the death hazard, renewed benefit, and who goes on beyond progression."""
+) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
+    """Ratio on the death hazard, renewed benefit, who goes on beyond progression, who is treated."""
     course = setting.scenario.course
     lines = course.next_lines
     untreated = u < course.untreated
@@ -985,7 +1028,7 @@ def _next_lines(
     code = names.index("continue_beyond_progression") if "continue_beyond_progression" in names else -1
     continues = (choice == code) & ~untreated
     ratio = np.where(untreated, course.untreated_ratio, ratio)
-    return ratio, np.where(untreated, 0.0, regained), continues
+    return ratio, np.where(untreated, 0.0, regained), continues, ~untreated
 
 
 # ---------------------------------------------------------------- what curves say
