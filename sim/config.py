@@ -891,10 +891,6 @@ def _check_published(whole: RunConfig, scenario: Scenario) -> None:
         for field, name in named:
             if name not in whole.strategies:
                 raise unknown_name(f"published.{field}", "strategy", name, whole.strategies)
-        known = {target_name(target) for target in whole.targets}
-        for name in published.misfits:
-            if name not in known:
-                raise unknown_name("published.misfits", "target", name, known)
     blockers = [agent.name for agent in scenario.agents if agent.checkpoint_inhibitor]
     check_targets(
         whole.targets,
@@ -904,6 +900,10 @@ def _check_published(whole: RunConfig, scenario: Scenario) -> None:
         control="" if published is None else published.control,
         follow_up=whole.cohort.follow_up,
     )
+    known = {target_name(target) for target in whole.targets}
+    for name in published.misfits if published is not None else ():
+        if name not in known:
+            raise unknown_name("published.misfits", "target", name, known)
 
 
 def _labels(whole: RunConfig) -> dict[str, str]:

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 import configs
 from sim import simulate_cohort
+from sim.catalogue import published_entries, unreviewed
 from sim.config import Claim, claims_of
 from sim.resistance import primary_share
 from sim.scenario import DAYS_PER_MONTH
@@ -29,6 +30,7 @@ from sim.schema import (
     SourceConfig,
     StrategyConfig,
 )
+from sim.target import read_measure
 
 ROOT = Path(configs.__file__).parent
 LISTED = {"agent": "agents", "strategy": "strategies", "definition": "definitions"}
@@ -145,6 +147,110 @@ def test_targets_and_curves_of_a_scenario_cite_the_bibliography(name):
     keys = {target.source for target in scenario.get("targets", [])}
     keys |= {scenario.get("reference", {}).get("source", "")} - {""}
     assert keys <= set(bibliography())
+
+
+PUBLISHED = {entry.alias: entry for entry in published_entries()}
+"""Published trials by alias."""
+
+each_trial = pytest.mark.parametrize("alias", sorted(PUBLISHED))
+
+FITTED = re.compile(
+    r"population\.strata\.\w+\.(baseline\.\w+|responding|durable_responding|durable_controlled)"
+    r"|population\.(acquired\.(scale|shape)|controlled_ratio|frailty_sd)"
+    r"|agents\.\w+\.activity\.(?!joint_response)[\w\[\]]+"
+    r"|course\.(tumour_death_hazard|background\.hazard\[\d\])"
+)
+"""What a fit changes in every published trial."""
+
+
+def test_the_eight_calibration_trials_are_there():
+    assert {entry.name for entry in PUBLISHED.values()} == {
+        "KEYNOTE024_2R16", "KEYNOTE042_2M19", "KEYNOTE189_2G18", "KEYNOTE407_2P18", "OAK_2R17",
+        "CHECKMATE227_2H19", "KEYNOTE010_2H16", "LEAP008_2L25",
+    }  # fmt: skip
+
+
+@each_trial
+def test_an_alias_is_the_same_run_under_another_name(composed, alias):
+    assert composed(f"scenario={alias}") == composed(f"scenario={PUBLISHED[alias].name}")
+    assert PUBLISHED[alias].name.startswith(f"{alias}_{len(PUBLISHED[alias].n)}")
+
+
+@each_trial
+def test_a_published_trial_is_closed(alias):
+    """Whole files of its own, which start from no others, and nothing of them replaced."""
+    given = OmegaConf.load(ROOT / "scenario" / f"{PUBLISHED[alias].name}.yaml")
+    own = alias.lower()
+    for choice in given.defaults[:-1]:
+        group, names = next(iter(choice.items()))
+        group = group.removeprefix("override /")
+        for name in [names] if isinstance(names, str) else names:
+            text = (ROOT / group / f"{name}.yaml").read_text(encoding="utf-8")
+            assert not re.search(r"^defaults:", text, flags=re.MULTILINE), f"{group}/{name}"
+            if group != "coupling":
+                assert name == own or name.endswith(f"_{own}"), f"{group}/{name}"
+    assert not set(given) & {"population", "agents", "strategies", "course", "assessment"}
+
+
+@each_trial
+def test_what_is_fitted_is_laid_out_alike_and_says_that_it_is_calibrated(load, alias):
+    claims = {claim.path: claim for claim in load(f"scenario={alias}").claims}
+    fitted = [path for path in claims if FITTED.fullmatch(path)]
+    assert {claims[path].source for path in fitted} == {"calibrated"}
+    groups = {path.split(".")[0] for path in fitted}
+    assert groups == {"population", "agents", "course"}
+    standard = content("population", "first_line_nsclc").mechanisms
+    assert list(content("population", alias.lower()).mechanisms) == list(standard)
+
+
+@each_trial
+def test_targets_of_a_trial_are_of_its_patients(load, alias):
+    run = load(f"scenario={alias}")
+    assert run.published.n == PUBLISHED[alias].n
+    for target in run.targets:
+        several = 2 if target.measure.startswith("hr_") else 1
+        most = max(sum(run.published.n.values()) if several == 2 else 0,
+                   run.published.n[target.strategy])  # fmt: skip
+        if alias == "OAK" and target.source == "mazieres2021":
+            most = 1225  # the final analysis is of all who were randomised
+        assert 0 < target.n <= most, target
+    rates = {t.tolerance for t in run.targets if read_measure(t.measure).fraction}
+    assert rates == {0.04 if alias == "KEYNOTE024" else 0.03}
+    for target in run.targets:
+        if target.measure.startswith("median_"):
+            assert target.tolerance == (2.0 if target.value > 15.0 else 1.0), target
+
+
+def test_what_was_fitted_before_is_where_the_trials_start(load):
+    """Shares of primary resistance of the rough fits, to the digits of the files."""
+    start = {
+        "KEYNOTE042": (0.296, 0.33), "KEYNOTE189": (0.296, 0.33, 0.42), "OAK": (0.578,),
+        "KEYNOTE407": (0.296, 0.33, 0.42),
+    }  # fmt: skip
+    for alias, shares in start.items():
+        found = primary_share(load(f"scenario={alias}").scenario)
+        assert found == pytest.approx(shares, abs=0.004), alias
+
+
+def test_crossover_is_the_published_share_among_those_who_progress_alive():
+    for trial, share in (
+        ("keynote024", 0.66),
+        ("keynote189", 116 / 202),
+        ("keynote407", 143 / 281),
+    ):
+        crossover = content("strategy", f"chemotherapy_{trial}").crossover
+        assert crossover == pytest.approx(share / 0.88, abs=0.005)
+
+
+@each_trial
+def test_a_trial_that_is_not_reviewed_says_so(alias):
+    entry = PUBLISHED[alias]
+    assert entry.title.partition(":")[0] in unreviewed(entry.title)
+    assert entry.citation in bibliography()
+    first = "\n".join(
+        (ROOT / "scenario" / f"{entry.name}.yaml").read_text(encoding="utf-8").splitlines()[:12]
+    )
+    assert ("Not reviewed" in first) is not entry.reviewed
 
 
 def test_the_bibliography_holds_nothing_unused():
