@@ -379,10 +379,10 @@ def test_a_faithful_scenario_agrees(name):
 
 @each_trial
 def test_a_single_changed_number_is_caught(name):
-    """Each value by a unit of its last digit, or past what it is rounded to, each n, each absence."""
+    """Values by a unit of the last digit, or past the form they are rounded to; n; absence."""
     trial, whole = derived(name), faithful(derived(name))
     for i, target in enumerate(whole.targets):
-        rounded = target.measure.startswith(("completed", "survival_"))  # printed twice
+        rounded = target.measure.startswith(("completed", "survival_", "bor_"))
         step = 0.1 if target.measure.startswith("median_") else 0.007 if rounded else 0.001
         contrast = target.measure.startswith("hr_")
         for change in (
