@@ -165,7 +165,7 @@ def compare_targets(
         simulated, mc_error = simulated_result(target, cohort, scenario, trial)
         ratio = measure.kind == "hazard_ratio"
         distance = np.log(simulated / target.value) if ratio else simulated - target.value
-        error = _standard_error(target, measure)
+        error = standard_error(target, measure)
         tolerance = target.tolerance * (MEMORY_TOLERANCE if target.checked == "memory" else 1.0)
         rows.append(
             {
@@ -341,7 +341,8 @@ def _after_progression(
     return time[member] - start[member], event[member]
 
 
-def _standard_error(target: Target, measure: Measure) -> float:
+def standard_error(target: Target, measure: Measure) -> float:
+    """Sampling error of a published result; of the logarithm for a hazard ratio."""
     if target.standard_error is not None:
         return target.standard_error
     if measure.kind == "hazard_ratio":

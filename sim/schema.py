@@ -307,6 +307,18 @@ class TargetConfig:
 
 
 @dataclass
+class FreeConfig:
+    """A number of one trial alone that is fitted, and its prior."""
+
+    scale: str = MISSING
+    """`log` for what is positive, `logit` for chances."""
+    mean: float = positive()
+    """Middle of the prior."""
+    sd: float = positive()
+    """Of the prior, on the scale."""
+
+
+@dataclass
 class PublishedConfig:
     """The trial that a scenario stands for."""
 
@@ -323,6 +335,12 @@ class PublishedConfig:
     """Months of follow-up behind the hazard ratios."""
     n: dict[str, int] = positive({})
     """Patients randomised to each strategy."""
+    line: str = MISSING
+    """`first`, `later`, or `after_ici` where all patients had an ICI before."""
+    chemotherapy: dict[str, str] = field(default_factory=dict)
+    """Agents with activity: `platinum` or `docetaxel`."""
+    free: dict[str, FreeConfig] = field(default_factory=dict)
+    """Paths of numbers that no other trial shares and that are fitted to this one."""
     design: dict[str, str] = field(default_factory=dict)
     """What the trial did, and what is assumed where no source says it, in words."""
     misfits: dict[str, str] = field(default_factory=dict)
