@@ -18,15 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.least_squares import Block, Fit, Priors, fit, profile
-from sim.expected import ExpectedArm, cox_hazard_ratio, expected_arm, median_of
+from sim.expected import ExpectedArm, cox_hazard_ratio, expected_arm, median_of, scan_times
 from sim.parameter import Parameter
-from sim.scenario import Scenario
+from sim.scenario import DAYS_PER_MONTH, Assessment, Scenario
 
 __all__ = [
     "Calibration",
+    "Profile",
     "PublishedValue",
     "SurvivalRows",
     "calibrate",
+    "calibration_rows",
+    "expected_curve",
     "expected_value",
     "profile_parameters",
     "survival_rows",
@@ -137,6 +140,32 @@ def survival_rows(
     return SurvivalRows(endpoint, edges[: used + 1], at_risk[:used], events[:used])
 
 
+def calibration_rows(
+    curves: Mapping[str, tuple[FloatArray, BoolArray]], assessment: Assessment
+) -> list[SurvivalRows]:
+    """Counts of each endpoint: progression between moments midway between scans, deaths by month.
+
+    Parameters
+    ----------
+    curves : mapping
+        `pfs`, `os` or both, to times in months and whether they ended with the event.
+    assessment : Assessment
+        How progression was watched for; continuous watching counts it by month too.
+    """
+    found = []
+    for endpoint, (time, event) in curves.items():
+        edges, known = MONTHLY, None
+        if endpoint == "pfs" and not assessment.continuous:
+            scans = scan_times(assessment)
+            inner = (scans[1:] + scans[:-1]) / 2.0
+            edges = np.concatenate([[0.0, scans[0] / 2.0], inner])
+            # A scan that is done some days early tells of the interval too.
+            early = 2.0 * assessment.jitter_sd / DAYS_PER_MONTH
+            known = np.concatenate([[scans[0] / 4.0], scans[:-1] - early])
+        found.append(survival_rows(endpoint, time, event, edges, known))
+    return found
+
+
 # ---------------------------------------------------------------- published numbers
 
 
@@ -179,13 +208,13 @@ def expected_value(arm: ExpectedArm, measure: str, control: ExpectedArm | None =
         return arm.alive_after_completion(float(measure.rpartition("_")[2]))
     if kind == "rate":
         endpoint, _, month = rest.rpartition("_")
-        return float(_curve(arm, endpoint, np.array([float(month)]))[0])
+        return float(expected_curve(arm, endpoint, np.array([float(month)]))[0])
     if kind == "median":
         grid = np.arange(0.0, 90.0, 0.1 if rest == "pfs" else 0.25)
-        return median_of(grid, _curve(arm, rest, grid))
+        return median_of(grid, expected_curve(arm, rest, grid))
     if kind == "hr" and control is not None:
         grid = HAZARD_RATIO_GRID
-        return cox_hazard_ratio(_curve(control, rest, grid), _curve(arm, rest, grid))
+        return cox_hazard_ratio(expected_curve(control, rest, grid), expected_curve(arm, rest, grid))
     raise ValueError(f"no expected value of '{measure}'")
 
 
@@ -200,7 +229,8 @@ CURVES: Mapping[str, Callable[[ExpectedArm, FloatArray], FloatArray]] = {
 }
 
 
-def _curve(arm: ExpectedArm, endpoint: str, time: FloatArray) -> FloatArray:
+def expected_curve(arm: ExpectedArm, endpoint: str, time: FloatArray) -> FloatArray:
+    """Expected curve of an endpoint (`pfs`, `os`, `pfs2`, `duration_of_response`) at some months."""
     if endpoint not in CURVES:
         raise ValueError(f"no expected curve of '{endpoint}'")
     return CURVES[endpoint](arm, time)
@@ -218,7 +248,7 @@ def value_residual(
     measure, value = published.measure, published.value
     if measure.startswith("median_"):
         around = value * np.linspace(0.8, 1.2, 7)
-        survival = float(np.mean(_curve(arm, measure.removeprefix("median_"), around)))
+        survival = float(np.mean(expected_curve(arm, measure.removeprefix("median_"), around)))
         # A constant hazard with this median falls by log(2) / 2 / median per month there.
         return (survival - 0.5) / (published.standard_error * np.log(2.0) / 2.0 / value)
     found = expected_value(arm, measure, control)
@@ -292,7 +322,7 @@ def calibrate(
     def residuals(free: FloatArray) -> FloatArray:
         values = [p.value(x) for p, x in zip(parameters, free, strict=True)]
         arm = expected_arm(scenario(values), strategy, POINTS)
-        found = [row.residuals(_curve(arm, row.endpoint, row.edges)) for row in rows]
+        found = [row.residuals(expected_curve(arm, row.endpoint, row.edges)) for row in rows]
         return np.concatenate([*found, [value_residual(arm, one) for one in published]])
 
     blocks = (Block(np.arange(len(parameters)), residuals),)

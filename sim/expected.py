@@ -61,6 +61,7 @@ __all__ = [
     "expected_arm",
     "median_of",
     "resistant_share",
+    "scan_times",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -425,6 +426,12 @@ def _scans(assessment: Assessment) -> _Scans | None:
     # A rounded normal deviate: its variance is that of the deviate and of the rounding.
     sd = float(np.sqrt(assessment.jitter_sd**2 + 1.0 / 12.0)) / DAYS_PER_MONTH
     return _Scans(np.array(days) / DAYS_PER_MONTH, sd)
+
+
+def scan_times(assessment: Assessment) -> FloatArray:
+    """Months of the scheduled scans, (V,), none where patients are watched continuously."""
+    scans = _scans(assessment)
+    return np.empty(0) if scans is None else scans.time
 
 
 @dataclass(frozen=True, slots=True)
