@@ -91,7 +91,7 @@ class Prior:
     """Mean and standard deviation of the normal prior of rho, cut to 0 to 1. Across trials of ICIs
     estimates correlate by 0.31 to 0.60."""
 
-    os_scale: tuple[float, ...] = (0.5, 0.75, 1.0)
+    os_scale: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Values of s for OS, equally likely."""
 
     agent_share: tuple[float, ...] = (0.25, 0.5, 0.75)
@@ -137,7 +137,9 @@ class _Grid:
         ]
         values = np.array(list(product(*(value for value, _ in axes)))).T
         weight = np.prod(np.array(list(product(*(mass for _, mass in axes)))), axis=1)
-        return cls(*values, weight / weight.sum(), prior.mean)
+        family, trial, correlation, os_scale, share = values
+        weight = weight / weight.sum()
+        return cls(family, trial, correlation, os_scale, share, weight, prior.mean)
 
     def endpoints(self, first: NDArray[np.intp], second: NDArray[np.intp]) -> FloatArray:
         """Covariance of PFS and OS at a level of unit variance, (G, first, second)."""
@@ -332,7 +334,7 @@ def fit_pool(rows: pd.DataFrame, prior: Prior | None = None, *, publication: flo
     levels = [_same(rows, columns) for columns in _LEVELS]
     true = grid.endpoints(endpoint, endpoint) * grid.spread(*levels)
     covariance = true + _error_covariance(rows, error, prior.sampling)
-    precision: FloatArray = np.linalg.inv(covariance)
+    precision = np.linalg.inv(covariance).astype(np.float64, copy=False)
     solved = precision @ value
     _, logarithm = np.linalg.slogdet(covariance)
     evidence = -0.5 * (logarithm + solved @ value)
