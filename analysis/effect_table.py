@@ -38,7 +38,7 @@ FAMILIES: Mapping[str, str] = MappingProxyType(
         "tigit_adenosine_added": "TIGIT + adenosine A2 added to PD-1",
         "nkg2a_added": "NKG2A added to PD-L1",
         "adenosine_added": "Adenosine (CD73) added to PD-L1",
-        "vegfr_tki_added": "VEGFR inhibitor added to PD-1 (with or without chemotherapy)",
+        "vegfr_tki_added": "VEGFR inhibitor added to PD-1",
         "vegf_bispecific": "PD-1 x VEGF bispecific v PD-1",
         "vegf_after_ici": "VEGF(R) inhibitor + PD-(L)1 v chemotherapy, after ICI",
         "tgfb_added": "PD-L1 x TGF-beta v PD-1",
