@@ -1,4 +1,4 @@
-"""Published hazard ratios with what pooling makes of them, and forecasts that were put to the test."""
+"""Published hazard ratios and what pooling makes of them; forecasts that were put to the test."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ AXIS = "Hazard ratio (below 1 favours the strategy)"
 
 EFFECTS_NOTE = (
     "Estimates and pooled effects with 95 % intervals; each family on a line of its own, with its "
-    "mean and where the true effect of a new trial would lie (80 %). Pooled: normal model of family, "
-    "agent and trial, both endpoints together. A hollow mark: recalled, not read again."
+    "mean and where the true effect of a new trial would lie (80 %). Pooled: normal model of "
+    "family, agent and trial, both endpoints together. A hollow mark: recalled, not read again."
 )
 BACKTEST_NOTE = (
     "Each contrast as forecast just before its trial was first reported, from what had been "
-    "published in earlier years, its own trial left out. Bars: 80 % intervals for the estimate, its "
-    "error included. Right: n, contrasts that were known."
+    "published in earlier years, its own trial left out. Bars: 80 % intervals for the estimate, "
+    "its error included. Right: n, contrasts that were known."
 )
 
 
