@@ -212,7 +212,7 @@ def simulated(rng):
 def test_intervals_hold_what_the_model_draws_and_copied_ones_do_not():
     """150 made-up histories, 600 forecasts; those of a history go together.
 
-    The error of coverage is taken over histories: 0.06 too much or too little would be noticed.
+    The error of coverage is taken over histories: a tenth too much or too little would be noticed.
     Copying an estimate leaves out that trials differ, and is caught.
     """
     rng = np.random.default_rng(7)
@@ -221,5 +221,5 @@ def test_intervals_hold_what_the_model_draws_and_copied_ones_do_not():
     for method, right in (("pooled", True), ("nearest_both", False)):
         shares = np.array([rows[f"{method}_covered"].astype(float).mean() for rows in made])
         error = np.std(shares, ddof=1) / np.sqrt(len(shares))
-        assert 3.5 * error < 0.08
+        assert 3.5 * error < 0.1
         assert (abs(shares.mean() - 0.8) < 3.5 * error) == right, (method, shares.mean(), error)
