@@ -6,12 +6,14 @@ neither of another endpoint nor of another stratum, takes part in predicting the
 what is predicted is the first number in the table, by what was known before the trial's
 *first* report, even where the number itself is an update of later.
 
-Two baselines are given the same chance:
+Baselines are given the same chance:
 
 - *nearest*: copy the hazard ratio, and its interval, of the nearest earlier contrast with the same
   endpoint. Nearest is first by family, then by line, by stratum, the most recent, the most
   precise. As *nearest_both* the interval also holds the error of the estimate that is predicted,
   as that of the pool does.
+- *earlier*: the mean of all earlier contrasts with the same endpoint, whatever the strategy, with
+  their standard deviation. What beats this knows something of strategies.
 - *phase 2*: the hazard ratio and interval of the latest earlier phase 2 contrast of the same
   family and endpoint, of the same agent where there is one.
 """
@@ -29,7 +31,7 @@ from analysis.effect_table import known_before
 
 __all__ = ["METHODS", "backtest", "compare_baselines", "nearest_forecasts", "score_forecasts"]
 
-METHODS = ("pooled", "nearest", "nearest_both", "phase2")
+METHODS = ("pooled", "nearest", "nearest_both", "earlier", "phase2")
 
 FEWEST = 5
 """Earlier contrasts from which forecasts are made."""
@@ -57,7 +59,8 @@ def backtest(
     -------
     DataFrame
         One row per cut-off and contrast: cutoff, trial, family, agent, line, stratum, population,
-        endpoint, first_reported, year, n_pooled, observed, standard_error; and for each of
+        endpoint, first_reported, year, n_pooled, family_known (whether an earlier contrast of the
+        family and endpoint was), observed, standard_error; and for each of
         `METHODS` its forecast NAME (a log hazard ratio; the median), NAME_lower, NAME_upper,
         NAME_covered, NAME_error (absolute), NAME_log_score (log density of what was observed),
         NAME_trial (what was copied). Where there is no phase 2, its columns are NaN.
@@ -72,11 +75,13 @@ def backtest(
                     "cutoff": cutoff,
                     **{name: target[name] for name in _TOLD},
                     "n_pooled": len(known),
+                    "family_known": _knows_family(known, target),
                     "observed": target["log_hazard_ratio"],
                     "standard_error": target["standard_error"],
                     **_judge("pooled", _pooled(pool, target), target, level),
                     **_judge("nearest", _nearest(known, target), target, level),
                     **_judge("nearest_both", _nearest(known, target, widened=True), target, level),
+                    **_judge("earlier", _earlier(known, target), target, level),
                     **_judge("phase2", _phase2(known, target), target, level),
                 }
             )
@@ -182,8 +187,16 @@ def _pooled(pool: Pool, target: pd.Series) -> PredictedEffect:
     return effect.observed_with(target["standard_error"])
 
 
+def _same_endpoint(known: pd.DataFrame, target: pd.Series) -> pd.DataFrame:
+    return known[known["endpoint"] == target["endpoint"]]
+
+
+def _knows_family(known: pd.DataFrame, target: pd.Series) -> bool:
+    return target["family"] in set(_same_endpoint(known, target)["family"])
+
+
 def _nearest(known: pd.DataFrame, target: pd.Series, *, widened: bool = False) -> pd.Series | None:
-    rows = known[known["endpoint"] == target["endpoint"]]
+    rows = _same_endpoint(known, target)
     if rows.empty:
         return None
     keys = {name: rows[name] == target[name] for name in ("family", "line", "stratum")}
@@ -195,6 +208,15 @@ def _nearest(known: pd.DataFrame, target: pd.Series, *, widened: bool = False) -
     if widened:
         found["standard_error"] = np.hypot(found["standard_error"], target["standard_error"])
     return found
+
+
+def _earlier(known: pd.DataFrame, target: pd.Series) -> pd.Series | None:
+    values = _same_endpoint(known, target)["log_hazard_ratio"]
+    if len(values) < 2:
+        return None
+    spread = float(values.std()) * sqrt(1.0 + 1.0 / len(values))
+    told = {"log_hazard_ratio": values.mean(), "standard_error": spread, "trial": ""}
+    return pd.Series(told)
 
 
 def _phase2(known: pd.DataFrame, target: pd.Series) -> pd.Series | None:

@@ -102,7 +102,7 @@ def place_families(
     >>> one = pd.DataFrame({"family": ["f", "g"], "trial": ["a", "b"], "agent": ["x", "y"],
     ...                     "stratum": ["any", "any"]})
     >>> place_families(one)[1:]
-    ({'f': 0.5, 'g': 2.9}, 4.4)
+    ({'f': 0.5, 'g': 2.9}, 4.9)
     """
     rows: dict[Contrast, float] = {}
     headings: dict[str, float] = {}
@@ -115,7 +115,7 @@ def place_families(
                 y += 1.0
                 rows[name] = y
         y += 1.4
-    return rows, headings, y - 0.4
+    return rows, headings, round(y - 0.4, 9)
 
 
 def _words(name: Contrast) -> str:

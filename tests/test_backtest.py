@@ -122,6 +122,15 @@ class TestBaselines:
         both = norm.ppf(0.9) * np.hypot(source["standard_error"], row["standard_error"])
         assert row["nearest_both_upper"] - row["nearest_both"] == pytest.approx(both)
 
+    def test_the_mean_of_all_earlier_knows_no_strategies(self, table, forecasts):
+        row = only(forecasts, 2018, "KEYNOTE-189", "os")
+        values = np.log([1.02, 0.73])  # CheckMate 026 and OAK
+        assert row["earlier"] == pytest.approx(values.mean())
+        wide = norm.ppf(0.9) * np.std(values, ddof=1) * np.sqrt(1.5)
+        assert row["earlier_upper"] - row["earlier"] == pytest.approx(wide)
+        assert not row["family_known"]
+        assert only(forecasts, 2025, "LEAP-006", "os")["family_known"]
+
     def test_a_phase_2_is_used_where_there_is_one_and_not_else(self, forecasts):
         paired = forecasts[forecasts["phase2"].notna()]
         assert set(paired["trial"]) == {"LEAP-008", "CONTACT-01"}
@@ -139,6 +148,7 @@ def made_up():
         "pooled": ([True, True, False], [0.1, 0.2, 0.6], [1.0, 0.5, -1.0]),
         "nearest": ([False, True, False], [0.3, 0.1, 0.8], [0.0, 1.0, -4.0]),
         "nearest_both": ([True, True, False], [0.3, 0.1, 0.8], [0.2, 0.8, -2.0]),
+        "earlier": ([True, True, True], [0.2, 0.2, 0.2], [0.1, 0.1, 0.1]),
         "phase2": ([True, np.nan, np.nan], [0.4, np.nan, np.nan], [0.1, np.nan, np.nan]),
     }
     for name, (covered, error, score) in scores.items():

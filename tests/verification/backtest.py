@@ -33,7 +33,7 @@ from sim.provenance import software
 ROOT = Path(__file__).parents[2]
 NAMES = {
     "pooled": "pool", "nearest": "nearest contrast, its own interval",
-    "nearest_both": "nearest contrast, with the error of both", "phase2": "raw phase 2",
+    "nearest_both": "nearest contrast, with the error of both", "earlier": "mean of all earlier contrasts", "phase2": "raw phase 2",
 }  # fmt: skip
 VARIANTS = {
     "as stated": {},
@@ -178,7 +178,9 @@ def main() -> int:
         "contrasts only, too few to say anything: no agent of the table has a phase 2 that was published before its "
         "phase 3. S1800A is a phase 2 of the same class. CITYSCAPE, COAST and PEMBRO-RT have no phase 3 in the table, "
         "bintrafusp alfa and the LEAP trials no randomised phase 2, epacadostat no hazard ratio; POPLAR's number is "
-        "its final one, later than OAK's first.",
+        "its final one, later than OAK's first. The mean of all earlier contrasts, which knows nothing of strategies, "
+        "is a harder rival than the two: where the errors of the differences say so, what the pool knows of "
+        "families shows in its intervals (log score) rather than in its medians.",
         "",
         "## All cut-off years",
         "",
@@ -189,6 +191,10 @@ def main() -> int:
         "## PFS and OS apart", "",
         "PFS:", "", *score_rows(near[near["endpoint"] == "pfs"]), "",
         "OS:", "", *score_rows(near[near["endpoint"] == "os"]), "",
+        "## Families with and without an earlier contrast of that endpoint", "",
+        "With one, so that what is copied is of the same family:", "",
+        *score_rows(near[near["family_known"]]), "", *gain_rows(near[near["family_known"]]), "",
+        "Without:", "", *score_rows(near[~near["family_known"]]), "", *gain_rows(near[~near["family_known"]]), "",
         "## With other assumptions", "",
         "Just before the first report; none of this was used to choose the assumptions.", "",
         *variant_rows(table), "",
@@ -209,7 +215,8 @@ def main() -> int:
     place = ROOT / "docs" / "validation" / "backtest.md"
     place.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
-    beats = (gain["error"] > 2.0 * gain["error_se"]).any()
+    asked = gain[gain["baseline"] != "earlier"]
+    beats = (asked["error"] > 2.0 * asked["error_se"]).any()
     return int(beats or not score["coverage_lower"] <= 0.8 <= score["coverage_upper"])
 
 
