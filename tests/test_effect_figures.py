@@ -1,4 +1,4 @@
-"""Figures of pooled effects and of forecasts are read back: what is drawn is what the tables say."""
+"""Figures of pooled effects and forecasts are read back: what is drawn is what tables say."""
 
 import matplotlib
 import numpy as np
@@ -59,8 +59,7 @@ def test_every_pooled_contrast_is_drawn_as_published_and_pooled(table):
             places = marks(ax, mark)
             np.testing.assert_allclose(np.sort(places[:, 0]), np.sort(np.exp(values)))
             assert len({y for _, y in places}) == len(places), "a line for each"
-        low, high = ax.get_xlim()
-        assert low < np.exp(own["estimate_lower"]).min()
+        assert ax.get_xlim()[0] < np.exp(own["estimate_lower"]).min()
         bars = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches)
         ends = zip(np.exp(means["new_lower"]), np.exp(means["new_upper"]), strict=True)
         np.testing.assert_allclose(bars, sorted(ends))

@@ -179,8 +179,8 @@ def main() -> int:
         "phase 3. S1800A is a phase 2 of the same class. CITYSCAPE, COAST and PEMBRO-RT have no phase 3 in the table, "
         "bintrafusp alfa and the LEAP trials no randomised phase 2, epacadostat no hazard ratio; POPLAR's number is "
         "its final one, later than OAK's first. The mean of all earlier contrasts, which knows nothing of strategies, "
-        "is a harder rival than the two: where the errors of the differences say so, what the pool knows of "
-        "families shows in its intervals (log score) rather than in its medians.",
+        "is a harder rival than the two: the pool's medians are no closer than it to within the error of the "
+        "difference, and what the pool knows of families shows in its intervals, if anywhere (log score).",
         "",
         "## All cut-off years",
         "",
