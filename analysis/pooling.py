@@ -20,8 +20,11 @@ References
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +39,15 @@ __all__ = [
     "HYPERPRIORS",
     "KINDS",
     "Kind",
+    "NewTrial",
     "Pool",
+    "PooledMeans",
     "Result",
     "Tied",
     "Trial",
+    "draw_new_trial",
+    "estimated_scatter",
+    "new_trial",
     "pool_trials",
     "tied_parameters",
 ]
@@ -324,6 +332,7 @@ def pool_trials(
     start_means: Mapping[str, float] | None = None,
     scatter: Mapping[str, float] = SCATTER,
     rounds: int = 3,
+    tolerance: float = 1e-4,
     told: Callable[[str], None] = lambda line: None,
 ) -> Pool:
     """Fit trials together.
@@ -339,6 +348,8 @@ def pool_trials(
         Between-trial standard deviations to begin from.
     rounds : int, default 3
         Of fitting and of estimating the scatter.
+    tolerance : float, default 1e-4
+        Relative change of the objective at which the last round ends.
     told : callable, optional
         Told a line after each round.
 
@@ -363,7 +374,7 @@ def pool_trials(
     sd = dict(scatter)
     found: Fit | None = None
     for turn in range(rounds):
-        found = fit(blocks, _priors(own, means, sd), x, tolerance=1e-3 if turn < rounds - 1 else 1e-4)
+        found = fit(blocks, _priors(own, means, sd), x, tolerance=1e-3 if turn < rounds - 1 else tolerance)
         x = found.x
         told(
             f"round {turn + 1}: deviance {found.deviance:.1f} of {len(found.jacobian)} results, "
@@ -373,6 +384,12 @@ def pool_trials(
             sd = _scatter(own, means, found, scatter)
     assert found is not None
     return Pool(tuple(trials), means, sd, found)
+
+
+def estimated_scatter(pool: Pool, prior: Mapping[str, float] = SCATTER) -> dict[str, float]:
+    """The scatter that the fitted numbers of a pool ask for: one more turn of its estimation."""
+    own = [t for trial in pool.trials for t in trial.parameters]
+    return _scatter(own, pool.means, pool.fit, prior)
 
 
 def _blocks(trials: Sequence[Trial]) -> Iterator[Block]:
@@ -421,3 +438,154 @@ def _scatter(
         total = SCATTER_WEIGHT * prior[group] ** 2 + sum(values)
         sd[group] = float(np.sqrt(total / (SCATTER_WEIGHT + len(values))))
     return sd
+
+
+# ---------------------------------------------------------------- a trial to come
+
+
+@dataclass(frozen=True)
+class PooledMeans:
+    """What a pool knows of the next trial: all that a prediction needs of it."""
+
+    names: tuple[str, ...]
+    values: FloatArray
+    """Shared means on their scales, (K,)."""
+    covariance: FloatArray
+    """Of their estimates, (K, K)."""
+    scatter: Mapping[str, float]
+    """Between-trial standard deviation of each group."""
+    trials: Mapping[str, Mapping[str, float]]
+    """Trials of the pool and their own numbers, on their scales, by name."""
+    note: str
+    """What was fitted, and when."""
+
+    @classmethod
+    def of(cls, pool: Pool, note: str = "") -> PooledMeans:
+        """What is kept of a fitted pool."""
+        trials = {
+            trial.name: {
+                tied.parameter.name: float(x)
+                for tied, x in zip(trial.parameters, pool.of_trial(trial.name), strict=True)
+            }
+            for trial in pool.trials
+        }
+        return cls(
+            pool.means, pool.mean_values, pool.mean_covariance, dict(pool.scatter), trials, note
+        )
+
+    @classmethod
+    def read(cls, path: Path | Traversable) -> PooledMeans:
+        """A stored pool.
+
+        Raises
+        ------
+        ValueError
+            If means and covariance are not of one size, or the covariance is none.
+        """
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        covariance = np.array(kept["covariance"], dtype=np.float64)
+        values = np.array(list(kept["means"].values()), dtype=np.float64)
+        if covariance.shape != (len(values), len(values)):
+            raise ValueError(f"{len(values)} means, covariance of shape {covariance.shape}")
+        if not np.all(np.linalg.eigvalsh(covariance) > 0.0):
+            raise ValueError("the covariance of the means is not positive definite")
+        return cls(
+            tuple(kept["means"]), values, covariance, kept["scatter"], kept["trials"], kept["note"]
+        )
+
+    def write(self, path: Path) -> None:
+        """Store as JSON, with nine significant digits."""
+        digits = [[float(f"{x:.9g}") for x in row] for row in self.covariance.tolist()]
+        kept = {
+            "note": self.note,
+            "means": {n: float(f"{x:.9g}") for n, x in zip(self.names, self.values, strict=True)},
+            "scatter": {group: float(f"{sd:.9g}") for group, sd in self.scatter.items()},
+            "trials": {
+                trial: {name: float(f"{x:.9g}") for name, x in own.items()}
+                for trial, own in self.trials.items()
+            },
+            "covariance": digits,
+        }
+        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class NewTrial:
+    """The numbers of a trial that has not been seen: normal on their scales."""
+
+    centre: FloatArray
+    """(P,)."""
+    calibration: FloatArray
+    """Covariance from the error of the shared means, (P, P)."""
+    between: FloatArray
+    """Variance from the scatter between trials, (P,)."""
+    alone: FloatArray
+    """Variance of the priors of numbers that no other trial shares, (P,); nil for the others."""
+
+
+def new_trial(means: PooledMeans, parameters: Sequence[Tied]) -> NewTrial:
+    """What the pool says of a trial to come.
+
+    Parameters
+    ----------
+    means : PooledMeans
+    parameters : sequence of Tied
+        Of the new trial. Numbers with no shared means keep their own priors.
+
+    Raises
+    ------
+    ValueError
+        If a mean is not in the pool.
+    """
+    weights = np.zeros((len(parameters), len(means.names)))
+    centre, between, alone = (np.zeros(len(parameters)) for _ in range(3))
+    at = {name: j for j, name in enumerate(means.names)}
+    for i, tied in enumerate(parameters):
+        for name, weight in tied.means.items():
+            if name not in at:
+                raise ValueError(f"the pool has no mean '{name}'")
+            weights[i, at[name]] = weight
+        if tied.means:
+            between[i] = means.scatter[tied.group] ** 2
+        else:
+            centre[i] = tied.parameter.free(tied.parameter.mean)
+            alone[i] = tied.parameter.sd**2
+    centre += weights @ means.values
+    return NewTrial(centre, weights @ means.covariance @ weights.T, between, alone)
+
+
+def draw_new_trial(
+    means: PooledMeans,
+    parameters: Sequence[Tied],
+    scores: FloatArray,
+    *,
+    calibration: bool = True,
+    between: bool = True,
+    alone: bool = True,
+) -> FloatArray:
+    """Values of the numbers of new trials, from standard normal scores.
+
+    Parameters
+    ----------
+    means : PooledMeans
+    parameters : sequence of Tied
+        P of them.
+    scores : ndarray, shape (D, P)
+        Independent standard normal; each draw's are turned into correlated ones by the
+        symmetric root of the covariance, so that no parameter comes first.
+    calibration, between, alone : bool
+        Which of the three sources of uncertainty count; without any, all
+        draws are the centre.
+
+    Returns
+    -------
+    ndarray, shape (D, P)
+        On the scales of the parameters.
+    """
+    trial = new_trial(means, parameters)
+    covariance = calibration * trial.calibration + np.diag(
+        between * trial.between + alone * trial.alone
+    )
+    size, axes = np.linalg.eigh(covariance)
+    root = (axes * np.sqrt(np.maximum(size, 0.0))) @ axes.T
+    return np.asarray(trial.centre + scores @ root)

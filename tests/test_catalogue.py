@@ -255,6 +255,7 @@ def test_a_trial_that_is_not_reviewed_says_so(alias):
 
 def test_the_bibliography_holds_nothing_unused():
     texts = [path.read_text(encoding="utf-8") for path in ROOT.rglob("*.yaml")]
+    texts.append((ROOT / "reference" / "strategy_effects.csv").read_text(encoding="utf-8"))
     used = set(re.findall(r"\w+", " ".join(texts)))
     assert set(bibliography()) - used == set()
 
