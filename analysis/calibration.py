@@ -360,7 +360,8 @@ def profile_parameters(calibration: Calibration, n_values: int = 7) -> list[Prof
     calibration : Calibration
     n_values : int, default 7
         For each parameter, from the 2.5 % to the 97.5 % point of its prior, or
-        wider where the estimate lies outside.
+        wider where the estimate lies outside; besides, the estimate and a
+        standard error to either side of it.
 
     Returns
     -------
@@ -371,7 +372,9 @@ def profile_parameters(calibration: Calibration, n_values: int = 7) -> list[Prof
         centre, half = parameter.free(parameter.mean), 1.96 * parameter.sd
         best = float(calibration.fit.x[i])
         low, high = min(centre - half, best - half), max(centre + half, best + half)
-        grid = np.linspace(low, high, n_values)
+        sd = float(np.sqrt(calibration.fit.covariance[i, i]))
+        near = [best + sd * step for step in (-1.0, 0.0, 1.0)]
+        grid = np.unique([*np.linspace(low, high, n_values), *near])
         deviance = profile(calibration.blocks, calibration.fit, i, grid)
         values = np.array([parameter.value(x) for x in grid])
         found.append(Profile(parameter, values, deviance - min(0.0, float(deviance.min()))))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from analysis.calibration import Calibration, Profile, SurvivalRows, expected_curve
 from analysis.reference_fits import ReferenceFit, fit_references, goodness, piecewise_hazard
 from analysis.survival import fit_kaplan_meier
+from sim.expected import ExpectedArm
 
 __all__ = ["EndpointFits", "FitQuality", "Judgement", "fit_tables", "judge"]
 
@@ -28,6 +29,9 @@ Curves = Mapping[str, tuple[FloatArray, BoolArray]]
 OURS = "resistance model"
 MATURE = 60.0
 """Months of follow-up from which a durable share can be told from a long benefit."""
+
+FINE = 0.05
+"""Months between which our curve is taken as straight."""
 
 NORMAL_95 = 1.96
 STEP = 0.05
@@ -121,10 +125,12 @@ def _reason(profile: Profile, responses: bool, longest: float) -> str:
 def _endpoint(
     calibration: Calibration, rows: SurvivalRows, time: FloatArray, event: BoolArray
 ) -> EndpointFits:
-    arm = calibration.arm()
+    arm = calibration.arm(n_points=512)
     last = float(time.max())
     grid = np.linspace(0.05, last, 400)
-    ours = goodness(time, event, lambda t: expected_curve(arm, rows.endpoint, t))
+    fine = np.arange(0.0, last + FINE, FINE)
+    curve = expected_curve(arm, rows.endpoint, fine)
+    ours = goodness(time, event, lambda t: np.interp(t, fine, curve))
     count = int(event.sum())
     share = calibration.fit.effective_parameters / len(calibration.rows)
     likelihood = rows.log_likelihood(expected_curve(arm, rows.endpoint, rows.edges))
@@ -166,6 +172,8 @@ def fit_tables(
     """The tables of a fit and what is said about it, as `figures.calibration` reads them."""
     data, lines, hazards = [], [], []
     about: dict[str, Any] = {"endpoints": {}}
+    grids = {name: _grid(float(time.max())) for name, (time, _) in curves.items()}
+    bands = _bands(calibration, grids)
     for fits in judged.endpoints:
         time, event = curves[fits.endpoint]
         every = _table_every(fits.horizon)
@@ -173,8 +181,7 @@ def fit_tables(
         ticks = np.arange(0.0, float(time.max()) + 1e-9, every)
         table = curve.table(ticks)
         data.append(table.assign(arm=arm, endpoint=fits.endpoint))
-        grid = np.arange(0.05, float(time.max()), max(0.05, float(time.max()) / 400.0))
-        lines += _lines(calibration, fits, grid)
+        lines += _lines(fits, grids[fits.endpoint], bands[fits.endpoint])
         hazards += _hazards(calibration, fits, time, event)
         best = fits.best_reference
         about["endpoints"][fits.endpoint] = {
@@ -212,6 +219,11 @@ def fit_tables(
         "fit_correlation": _correlation(calibration),
     }
     return tables, about
+
+
+def _grid(last: float) -> FloatArray:
+    """Months at which curves are written: fine enough to show the steps at scans."""
+    return np.linspace(0.05, last, int(np.clip(last / 0.1, 60, 250)))
 
 
 def _table_every(horizon: float) -> float:
@@ -296,33 +308,54 @@ def _correlation(calibration: Calibration) -> pd.DataFrame:
     return table
 
 
-def _bands(calibration: Calibration, endpoint: str, grid: FloatArray) -> tuple[FloatArray, ...]:
-    """Curve with 95 % limits by the delta method, on the scale of the log cumulative hazard."""
+def _bands(calibration: Calibration, grids: Mapping[str, FloatArray]) -> dict[str, Band]:
+    """Curves with 95 % limits by the delta method, on the scale of the log cumulative hazard."""
     x, covariance = calibration.fit.x, calibration.fit.covariance
 
-    def transformed(free: FloatArray) -> FloatArray:
-        survival = expected_curve(calibration.arm(free, 256), endpoint, grid)
-        return np.log(-np.log(np.clip(survival, 1e-9, 1.0 - 1e-9)))
+    def transformed(arm: ExpectedArm) -> FloatArray:
+        curves = [expected_curve(arm, endpoint, grid) for endpoint, grid in grids.items()]
+        return _log_cumulative(np.concatenate(curves))
 
     slopes = []
     for j in range(len(x)):
         step = np.zeros_like(x)
         step[j] = STEP
-        slopes.append((transformed(x + step) - transformed(x - step)) / (2.0 * STEP))
+        up, down = (transformed(calibration.arm(x + sign * step, 128)) for sign in (1.0, -1.0))
+        slopes.append((up - down) / (2.0 * STEP))
     slope = np.stack(slopes)
     sd = np.sqrt(np.einsum("jt,jk,kt->t", slope, covariance, slope))
-    survival = expected_curve(calibration.arm(), endpoint, grid)
-    middle = np.log(-np.log(np.clip(survival, 1e-9, 1.0 - 1e-9)))
-    lower, upper = (np.exp(-np.exp(middle + sign * NORMAL_95 * sd)) for sign in (1.0, -1.0))
-    return survival, lower, upper
+    ends = np.cumsum([len(grid) for grid in grids.values()])[:-1]
+    arm = calibration.arm()
+    found = {}
+    for (endpoint, grid), width in zip(grids.items(), np.split(sd, ends), strict=True):
+        survival = expected_curve(arm, endpoint, grid)
+        middle = _log_cumulative(survival)
+        lower, upper = (np.exp(-np.exp(middle + s * NORMAL_95 * width)) for s in (1.0, -1.0))
+        found[endpoint] = Band(survival, lower, upper)
+    return found
 
 
-def _lines(calibration: Calibration, fits: EndpointFits, grid: FloatArray) -> list[pd.DataFrame]:
-    survival, lower, upper = _bands(calibration, fits.endpoint, grid)
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A curve with its limits."""
+
+    survival: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+
+def _log_cumulative(survival: FloatArray) -> FloatArray:
+    return np.asarray(np.log(-np.log(np.clip(survival, 1e-9, 1.0 - 1e-9))))
+
+
+def _lines(fits: EndpointFits, grid: FloatArray, band: Band) -> list[pd.DataFrame]:
     best = fits.best_reference
     assert best.curve is not None
     common = {"endpoint": fits.endpoint, "time": grid}
-    ours = pd.DataFrame({**common, "model": "fit", "survival": survival, "lower": lower, "upper": upper})
+    ours = pd.DataFrame(
+        {**common, "model": "fit", "survival": band.survival, "lower": band.lower,
+         "upper": band.upper}
+    )  # fmt: skip
     other = pd.DataFrame(
         {**common, "model": best.name, "survival": best.curve.survival_at(grid),
          "lower": np.nan, "upper": np.nan}

@@ -175,7 +175,7 @@ def _jacobian(blocks: Sequence[Block], x: FloatArray) -> FloatArray:
 
 
 def profile(
-    blocks: Sequence[Block], found: Fit, index: int, values: FloatArray, turns: int = 3
+    blocks: Sequence[Block], found: Fit, index: int, values: FloatArray, turns: int = 2
 ) -> FloatArray:
     """Deviance of the data with one parameter held, the others at their best for it.
 
@@ -189,7 +189,7 @@ def profile(
         Which parameter is held.
     values : ndarray, shape (V,)
         Where, on its scale.
-    turns : int, default 3
+    turns : int, default 2
         Gauss-Newton steps of the others, with the derivatives at the optimum
         corrected by what each step shows (Broyden).
 

@@ -154,7 +154,7 @@ def _run(asked: argparse.Namespace) -> None:
             f"one of {', '.join(_grids())}"
         )
     start = _start(asked)
-    template = Template(start, _parameters(asked, start))
+    template = Template(start, _parameters(asked))
     from analysis.calibration import PublishedValue, calibrate, calibration_rows, profile_parameters
     from analysis.judge import judge
 
@@ -268,20 +268,22 @@ LAG_SD = 0.25
 """Of the logarithms of the median lags: how well tumour kinetics tell them (assumption)."""
 
 
-def _parameters(asked: argparse.Namespace, start: RunConfig) -> tuple[Parameter, ...]:
+def _parameters(asked: argparse.Namespace) -> tuple[Parameter, ...]:
     """The free numbers with their priors: a new trial of the pool, scattered twice as much."""
-    from analysis.pooling import tied_parameters
-    from sim.pooled import read_pool
+    from importlib.resources import files
 
-    pool = read_pool()
+    from analysis.pooling import PooledMeans, new_trial, tied_parameters
+
+    pool = PooledMeans.read(files("configs") / "pool" / "nsclc.json")
     immune = KINDS[asked.kind] != "calibration_chemotherapy"
     chemotherapy = asked.kind.rpartition("+")[2]
     active = {} if asked.kind == "ici" else {"calibration_chemotherapy": chemotherapy}
     strata = {"all": pdl1_mix(asked.pdl1)}
     tied = tied_parameters(asked.line, strata, immune, active, joint=immune and bool(active))
+    trial = new_trial(pool, tied)
+    sds = np.sqrt(np.diag(trial.calibration) + trial.between)
     found = []
-    for one in tied:
-        mean, sd = pool.predicted(one)
+    for one, mean, sd in zip(tied, trial.centre.tolist(), sds.tolist(), strict=True):
         p = one.parameter
         name = p.name.partition("/")[0]
         found.append(Parameter(name, p.path, p.scale, p.value(mean), WIDER * sd))

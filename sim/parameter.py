@@ -160,9 +160,15 @@ class Template:
         from scipy.optimize import brentq
 
         def gap(log_power: float) -> float:
-            return self._share(stratum, float(np.exp(log_power))) - share
+            power = float(np.exp(log_power))
+            return float(np.log1p(-self._share(stratum, power)) - np.log1p(-share))
 
-        power = float(np.exp(brentq(gap, -12.0, 6.0, xtol=1e-10)))
+        # Without loadings the power is a ratio of logarithms; with them it is near.
+        near = float(np.log(np.log1p(-share) / np.log1p(-self._share(stratum, 1.0))))
+        width = 0.5
+        while gap(near - width) * gap(near + width) > 0.0 and width < 16.0:
+            width *= 2.0
+        power = float(np.exp(brentq(gap, near - width, near + width, xtol=1e-8)))
         row = self.whole.population.strata[stratum].baseline
         return {name: _raised(chance, power) for name, chance in row.items()}
 
