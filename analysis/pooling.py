@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.calibration import PublishedValue, value_residual
+from analysis.calibration import PublishedValue, expected_curve, value_residual
 from analysis.least_squares import Block, Fit, Priors, fit
 from sim.expected import ExpectedArm, expected_arm
 from sim.parameter import Parameter
@@ -38,6 +38,7 @@ from sim.scenario import Scenario
 __all__ = [
     "HYPERPRIORS",
     "KINDS",
+    "Crossing",
     "Kind",
     "NewTrial",
     "Pool",
@@ -245,6 +246,30 @@ class Result:
     published: PublishedValue
 
 
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """Curves of which the control's is to be ahead at some month."""
+
+    strategy: str
+    against: str
+    stratum: int | None
+    endpoint: str
+    month: float
+
+    def residual(self, arm: ExpectedArm, control: ExpectedArm) -> float:
+        """Nil where the control is ahead by enough to be seen, else what is missing of that."""
+        month = np.array([self.month])
+        ahead = expected_curve(control, self.endpoint, month) - expected_curve(
+            arm, self.endpoint, month
+        )
+        return min(float(ahead[0]) - AHEAD, 0.0) / AHEAD_SD
+
+
+AHEAD, AHEAD_SD = 0.03, 0.01
+"""By how much a curve is ahead that is drawn as such, and how sternly a fit is asked for it: the
+size is an assumption, the sign is published."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """A published trial."""
@@ -257,6 +282,7 @@ class Trial:
     """From the values of all of these, `tied` first."""
     strategies: tuple[str, ...]
     results: tuple[Result, ...]
+    crossings: tuple[Crossing, ...] = ()
 
     @property
     def parameters(self) -> tuple[Tied, ...]:
@@ -286,6 +312,9 @@ class Trial:
             found.append(
                 value_residual(part(result.strategy, result.stratum), result.published, control)
             )
+        for crossing in self.crossings:
+            arm = part(crossing.strategy, crossing.stratum)
+            found.append(crossing.residual(arm, part(crossing.against, crossing.stratum)))
         # A curve that ends before a median is no reason to stop searching.
         return np.clip(np.nan_to_num(np.array(found), nan=10.0, posinf=10.0, neginf=-10.0), -15.0, 15.0)
 

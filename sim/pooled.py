@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.calibration import PublishedValue
-from analysis.pooling import CLASSES, Result, Tied, Trial, tied_parameters
+from analysis.pooling import CLASSES, Crossing, Result, Tied, Trial, tied_parameters
 from analysis.published import MEMORY_TOLERANCE, standard_error
 from sim.command import register_schema
 from sim.config import check_run, read_config
 from sim.parameter import Parameter, Template
 from sim.scenario import Scenario
-from sim.schema import PublishedConfig, RunConfig, TargetConfig
+from sim.schema import CrossingConfig, PublishedConfig, RunConfig, TargetConfig
 from sim.sweep.definition import composed
 from sim.target import read_measure
 
@@ -73,6 +73,7 @@ def pooled_trial(name: str) -> PooledTrial:
         template.scenario,
         tuple(s.name for s in scenario.strategies),
         tuple(result for result in results if result is not None),
+        tuple(_crossing(crossing, published.control, scenario) for crossing in published.crossings),
     )
     return PooledTrial(template, scenario, published, trial)
 
@@ -86,6 +87,12 @@ def published_value(target: TargetConfig) -> PublishedValue | None:
     tolerance = target.tolerance * (MEMORY_TOLERANCE if target.checked == "memory" else 1.0)
     error = standard_error(target, measure)
     return PublishedValue(target.measure, target.value, float(np.hypot(error, tolerance)))
+
+
+def _crossing(crossing: CrossingConfig, control: str, scenario: Scenario) -> Crossing:
+    strata = scenario.population.strata
+    stratum = strata.index(crossing.stratum) if crossing.stratum else None
+    return Crossing(crossing.strategy, control, stratum, crossing.endpoint, crossing.month)
 
 
 def _result(target: TargetConfig, control: str, scenario: Scenario) -> Result | None:

@@ -319,6 +319,20 @@ class FreeConfig:
 
 
 @dataclass
+class CrossingConfig:
+    """Survival curves that cross: published as a shape, without a number."""
+
+    strategy: str = MISSING
+    """Which is behind the control at first and ahead later."""
+    endpoint: str = "os"
+    stratum: str = ""
+    month: float = positive()
+    """When the control is ahead."""
+    source: str = MISSING
+    where: str = ""
+
+
+@dataclass
 class PublishedConfig:
     """The trial that a scenario stands for."""
 
@@ -341,6 +355,8 @@ class PublishedConfig:
     """Agents with activity: `platinum` or `docetaxel`."""
     free: dict[str, FreeConfig] = field(default_factory=dict)
     """Paths of numbers that no other trial shares and that are fitted to this one."""
+    crossings: list[CrossingConfig] = field(default_factory=list)
+    """Curves that the fit is asked to cross."""
     design: dict[str, str] = field(default_factory=dict)
     """What the trial did, and what is assumed where no source says it, in words."""
     misfits: dict[str, str] = field(default_factory=dict)

@@ -221,17 +221,6 @@ def test_targets_of_a_trial_are_of_its_patients(load, alias):
             assert target.tolerance == (2.0 if target.value > 15.0 else 1.0), target
 
 
-def test_what_was_fitted_before_is_where_the_trials_start(load):
-    """Shares of primary resistance of the rough fits, to the digits of the files."""
-    start = {
-        "KEYNOTE042": (0.296, 0.33), "KEYNOTE189": (0.296, 0.33, 0.42), "OAK": (0.578,),
-        "KEYNOTE407": (0.296, 0.33, 0.42),
-    }  # fmt: skip
-    for alias, shares in start.items():
-        found = primary_share(load(f"scenario={alias}").scenario)
-        assert found == pytest.approx(shares, abs=0.004), alias
-
-
 def test_crossover_is_the_published_share_among_those_who_progress_alive():
     for trial, share in (
         ("keynote024", 0.66),
