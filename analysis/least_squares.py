@@ -106,9 +106,7 @@ class Fit:
         return np.diag(self.covariance) / np.diag(prior)
 
 
-def fit(
-    blocks: Sequence[Block], priors: Priors, start: FloatArray, tolerance: float = 1e-5
-) -> Fit:
+def fit(blocks: Sequence[Block], priors: Priors, start: FloatArray, tolerance: float = 1e-5) -> Fit:
     """Find the most probable parameters.
 
     Parameters

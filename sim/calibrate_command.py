@@ -115,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     arm = parser.add_argument_group("what the arm was given, and how it was watched")
     arm.add_argument("--kind", default="ici", metavar="KIND", help=f"{', '.join(KINDS)} (ici)")
-    arm.add_argument("--line", default="first", metavar="LINE", help="first, later or after_ici (first)")
+    arm.add_argument(
+        "--line", default="first", metavar="LINE", help="first, later or after_ici (first)"
+    )
     arm.add_argument(
         "--pdl1", default="all", metavar="MIX",
         help="high, low, negative, all, or shares as high=0.3,low=0.7 (all)",
@@ -294,16 +296,16 @@ def _parameters(asked: argparse.Namespace) -> tuple[Parameter, ...]:
 # ---------------------------------------------------------------- what is said
 
 
-def _report(
-    asked: argparse.Namespace, arm: str, found: Calibration, judged: Judgement
-) -> None:
+def _report(asked: argparse.Namespace, arm: str, found: Calibration, judged: Judgement) -> None:
     print(f"\n{'':22s} estimate  std.error     prior mean   identified by these data")
     for p, value, error, why in zip(
         found.parameters, found.values, found.standard_errors, judged.unidentified, strict=True
     ):
         print(f"{p.name:22s} {value:8.4g}  {error:9.3g}     {p.mean:10.4g}   {why or 'yes'}")
     for row in judged.endpoints:
-        print(f"\n{row.endpoint.upper()}: mean absolute difference from Kaplan-Meier, largest, AIC, BIC")
+        print(
+            f"\n{row.endpoint.upper()}: mean absolute difference from Kaplan-Meier, largest, AIC, BIC"
+        )
         for fit in row.fits:
             print(
                 f"  {fit.name:18s} {fit.mean_difference:7.4f} {fit.largest_difference:7.4f} "

@@ -576,7 +576,9 @@ def _setting(scenario: Scenario, name: str, count: int) -> _Setting:
             dose.at_progression or dose.matched for dose, _ in pairs
         ),
         "a dose starts later": any(
-            dose.start > 0.0 for dose, agent in pairs if agent.checkpoint_inhibitor or agent.activity
+            dose.start > 0.0
+            for dose, agent in pairs
+            if agent.checkpoint_inhibitor or agent.activity
         ),
         "it gives several agents with activity": len(active) > 1,
         "it gives several checkpoint inhibitors": len(immune) > 1,
@@ -705,7 +707,11 @@ def _lose(
         for (dose, agent), stop in zip(pairs, stops, strict=True)
         if np.any(agent.hazard_ratio != 1.0)
     ]
-    edges = [off, *(np.full_like(left, on) for on, _, _ in windows), *(end for _, end, _ in windows)]
+    edges = [
+        off,
+        *(np.full_like(left, on) for on, _, _ in windows),
+        *(end for _, end, _ in windows),
+    ]
     bounds = np.sort(np.stack([np.zeros_like(left), *edges, np.full_like(left, np.inf)]), axis=0)
     time = np.full_like(left, np.inf)
     waiting = np.ones(left.shape, dtype=bool)
@@ -849,7 +855,9 @@ def _coupled(setting: _Setting, b: int, score: FloatArray) -> _Coupled:
     with np.errstate(divide="ignore"):
         primary = ndtr((ndtri(share) - r * score) / spread)
     # Upper tails are kept as such, where the exposure is large.
-    upper = ndtr(-(r * score - spread * ndtri((1.0 - primary) * (1.0 - setting.lattice[0][EXPOSURE]))))
+    upper = ndtr(
+        -(r * score - spread * ndtri((1.0 - primary) * (1.0 - setting.lattice[0][EXPOSURE])))
+    )
     return _Coupled(primary, -np.log(np.clip(upper / (1.0 - share), 1e-300, 1.0)))
 
 
@@ -920,8 +928,7 @@ def _assemble(setting: _Setting, cells: Sequence[_Cell]) -> ExpectedArm:
     lag = np.where(benefits, course.acquired_lag, course.primary_lag) / speed
     lag *= np.exp(course.lag_sd * scores[LAG])
     stops = [
-        np.concatenate([cell.setting.stops[i] for cell in cells])
-        for i in range(len(setting.pairs))
+        np.concatenate([cell.setting.stops[i] for cell in cells]) for i in range(len(setting.pairs))
     ]
     slowing = np.ones_like(time)
     for (dose, agent), stop in zip(setting.pairs, stops, strict=True):
@@ -1032,7 +1039,9 @@ def _next_lines(
             length = -mean * np.log1p(-np.minimum(chance / line.regain, 1.0 - 1e-12))
             regained = np.where((choice == k) & (chance < line.regain), length, regained)
     names = [line.name for line in lines]
-    code = names.index("continue_beyond_progression") if "continue_beyond_progression" in names else -1
+    code = (
+        names.index("continue_beyond_progression") if "continue_beyond_progression" in names else -1
+    )
     continues = (choice == code) & ~untreated
     ratio = np.where(untreated, course.untreated_ratio, ratio)
     return ratio, np.where(untreated, 0.0, regained), continues, ~untreated
