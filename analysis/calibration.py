@@ -42,7 +42,9 @@ BoolArray = NDArray[np.bool_]
 POINTS = 256
 """Lattice points in a class of patients while fitting."""
 
-MONTHLY = np.concatenate([np.arange(0.0, 12.0), np.arange(12.0, 36.0, 2.0), np.arange(36.0, 150.0, 4.0)])
+MONTHLY = np.concatenate(
+    [np.arange(0.0, 12.0), np.arange(12.0, 36.0, 2.0), np.arange(36.0, 150.0, 4.0)]
+)
 """Edges by which deaths are counted."""
 
 IDENTIFIED = 3.84
@@ -77,7 +79,9 @@ class SurvivalRows:
         hit = np.clip(_chance(survival), 1e-9, 1.0 - 1e-9)
         missed = self.at_risk - self.events
         with np.errstate(divide="ignore", invalid="ignore"):
-            up = np.where(self.events > 0, self.events * np.log(self.events / (self.at_risk * hit)), 0.0)
+            up = np.where(
+                self.events > 0, self.events * np.log(self.events / (self.at_risk * hit)), 0.0
+            )
             down = np.where(missed > 0, missed * np.log(missed / (self.at_risk * (1.0 - hit))), 0.0)
         size = np.sqrt(np.maximum(2.0 * (up + down), 0.0))
         return np.asarray(np.sign(self.events - self.at_risk * hit) * size)
@@ -95,7 +99,11 @@ def _times_log(count: FloatArray, chance: FloatArray) -> FloatArray:
 
 
 def survival_rows(
-    endpoint: str, time: FloatArray, event: BoolArray, edges: FloatArray, known: FloatArray | None = None
+    endpoint: str,
+    time: FloatArray,
+    event: BoolArray,
+    edges: FloatArray,
+    known: FloatArray | None = None,
 ) -> SurvivalRows:
     """Count events and patients at risk by interval.
 
@@ -199,8 +207,12 @@ def expected_value(arm: ExpectedArm, measure: str, control: ExpectedArm | None =
     ValueError
         If there is no such measure.
     """
-    simple = {"orr": "response_rate", "bor_pd": "progressive_disease_rate", "completed": "completed",
-              "orr_completed": "response_rate_of_completers"}
+    simple = {
+        "orr": "response_rate",
+        "bor_pd": "progressive_disease_rate",
+        "completed": "completed",
+        "orr_completed": "response_rate_of_completers",
+    }
     if measure in simple:
         return float(getattr(arm, simple[measure]))
     kind, _, rest = measure.partition("_")
@@ -214,7 +226,9 @@ def expected_value(arm: ExpectedArm, measure: str, control: ExpectedArm | None =
         return median_of(grid, expected_curve(arm, rest, grid))
     if kind == "hr" and control is not None:
         grid = HAZARD_RATIO_GRID
-        return cox_hazard_ratio(expected_curve(control, rest, grid), expected_curve(arm, rest, grid))
+        return cox_hazard_ratio(
+            expected_curve(control, rest, grid), expected_curve(arm, rest, grid)
+        )
     raise ValueError(f"no expected value of '{measure}'")
 
 
@@ -230,7 +244,7 @@ CURVES: Mapping[str, Callable[[ExpectedArm, FloatArray], FloatArray]] = {
 
 
 def expected_curve(arm: ExpectedArm, endpoint: str, time: FloatArray) -> FloatArray:
-    """Expected curve of an endpoint (`pfs`, `os`, `pfs2`, `duration_of_response`) at some months."""
+    """Expected curve (`pfs`, `os`, `pfs2` or `duration_of_response`) at some months."""
     if endpoint not in CURVES:
         raise ValueError(f"no expected curve of '{endpoint}'")
     return CURVES[endpoint](arm, time)

@@ -101,8 +101,8 @@ def judge(
     warnings = []
     if not responses:
         warnings.append(
-            "without best-response rates (--targets with orr or bor_pd) survival gives the shape of "
-            "the curve and not the share of primary resistance: that share hangs on the assumed lags"
+            "without best-response rates (--targets with orr or bor_pd) survival gives the shape "
+            "of the curve and not the share of primary resistance, which hangs on assumed lags"
         )
     if longest < MATURE:
         warnings.append(
@@ -146,7 +146,11 @@ def _endpoint(
 
 
 def _quality(
-    name: str, found: Any, likelihood: float, parameters: float, events: int,
+    name: str,
+    found: Any,
+    likelihood: float,
+    parameters: float,
+    events: int,
     curve: ReferenceFit | None,
 ) -> FitQuality:
     return FitQuality(
@@ -204,13 +208,21 @@ def fit_tables(
     about |= _about_parameters(calibration, judged)
     profile = pd.concat(
         [
-            pd.DataFrame(
-                {"parameter": p.parameter.name, "value": p.values, "deviance": p.deviance}
-            )
+            pd.DataFrame({"parameter": p.parameter.name, "value": p.values, "deviance": p.deviance})
             for p in profiles
         ]
     )
-    order = ["arm", "endpoint", "time", "survival", "lower", "upper", "at_risk", "events", "censored"]
+    order = [
+        "arm",
+        "endpoint",
+        "time",
+        "survival",
+        "lower",
+        "upper",
+        "at_risk",
+        "events",
+        "censored",
+    ]
     tables = {
         "fit_data": pd.concat(data, ignore_index=True)[order],
         "fit_curves": pd.concat(lines, ignore_index=True),
@@ -227,7 +239,9 @@ def _grid(last: float) -> FloatArray:
 
 
 def _table_every(horizon: float) -> float:
-    return next(step for step in (1.0, 2.0, 3.0, 6.0, 12.0, 24.0) if horizon / step <= 8.0 or step == 24.0)
+    return next(
+        step for step in (1.0, 2.0, 3.0, 6.0, 12.0, 24.0) if horizon / step <= 8.0 or step == 24.0
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -87,7 +87,7 @@ class Fit:
     @property
     def covariance(self) -> FloatArray:
         """Of the parameters given the data, (P, P)."""
-        return np.linalg.inv(self.information)
+        return np.asarray(np.linalg.inv(self.information), dtype=np.float64)
 
     @property
     def effective_parameters(self) -> float:
@@ -106,9 +106,7 @@ class Fit:
         return np.diag(self.covariance) / np.diag(prior)
 
 
-def fit(
-    blocks: Sequence[Block], priors: Priors, start: FloatArray, tolerance: float = 1e-5
-) -> Fit:
+def fit(blocks: Sequence[Block], priors: Priors, start: FloatArray, tolerance: float = 1e-5) -> Fit:
     """Find the most probable parameters.
 
     Parameters

@@ -74,8 +74,12 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     "primary": Kind("share", "population.strata.{stratum}.primary", "logit"),
     "responding": Kind("share", "population.strata.{stratum}.responding", "logit"),
-    "durable_responding": Kind("durable", "population.strata.{stratum}.durable_responding", "logit"),
-    "durable_controlled": Kind("durable", "population.strata.{stratum}.durable_controlled", "logit"),
+    "durable_responding": Kind(
+        "durable", "population.strata.{stratum}.durable_responding", "logit"
+    ),
+    "durable_controlled": Kind(
+        "durable", "population.strata.{stratum}.durable_controlled", "logit"
+    ),
     "acquired_scale": Kind("clock", "population.acquired.scale", "log"),
     "acquired_shape": Kind("shape", "population.acquired.shape", "log"),
     "controlled_ratio": Kind("clock", "population.controlled_ratio", "log"),
@@ -186,7 +190,10 @@ class Tied:
 
 
 def tied_parameters(
-    line: str, strata: Mapping[str, Mapping[str, float]], immune: bool, active: Mapping[str, str],
+    line: str,
+    strata: Mapping[str, Mapping[str, float]],
+    immune: bool,
+    active: Mapping[str, str],
     joint: bool,
 ) -> list[Tied]:
     """The free numbers of a trial.
@@ -287,7 +294,9 @@ class Trial:
                 value_residual(part(result.strategy, result.stratum), result.published, control)
             )
         # A curve that ends before a median is no reason to stop searching.
-        return np.clip(np.nan_to_num(np.array(found), nan=10.0, posinf=10.0, neginf=-10.0), -15.0, 15.0)
+        return np.clip(
+            np.nan_to_num(np.array(found), nan=10.0, posinf=10.0, neginf=-10.0), -15.0, 15.0
+        )
 
 
 @dataclass(frozen=True)
@@ -374,7 +383,9 @@ def pool_trials(
     sd = dict(scatter)
     found: Fit | None = None
     for turn in range(rounds):
-        found = fit(blocks, _priors(own, means, sd), x, tolerance=1e-3 if turn < rounds - 1 else tolerance)
+        found = fit(
+            blocks, _priors(own, means, sd), x, tolerance=1e-3 if turn < rounds - 1 else tolerance
+        )
         x = found.x
         told(
             f"round {turn + 1}: deviance {found.deviance:.1f} of {len(found.jacobian)} results, "

@@ -53,21 +53,24 @@ from a digitised curve.
 EPILOG = """\
 examples
   resistime-calibrate trial.csv --arm pembrolizumab --kind ici --scans keynote024 --stop 24.15
-  resistime-calibrate trial.csv --arm docetaxel --kind docetaxel --line later --scans oak --crossover 0.2
-  resistime-calibrate trial.csv --arm atezolizumab --kind ici --line later --scans oak --targets t.csv
+  resistime-calibrate trial.csv --arm docetaxel --kind docetaxel --line later --scans oak \\
+                      --crossover 0.2
+  resistime-calibrate trial.csv --arm atezolizumab --line later --scans oak --targets t.csv
   resistime --config-dir=outputs/calibration/config scenario=fitted      simulate what was fitted
 
 what is fitted, and how
-  Progression is seen at scans: its likelihood is of the intervals between them, so the scan grid of the
-  trial must be given (--scans, a file of configs/assessment). Deaths are counted by the month.
-  Estimates are the most probable values; priors are what eight published trials together say of a new
-  trial of the same line, PD-L1 and treatment, with twice the scatter, so that data outweigh them.
-  Lags from resistance to progression come from the kinetics of tumours and hardly move.
+  Progression is seen at scans: its likelihood is of the intervals between them, so the scan grid
+  of the trial must be given (--scans, a file of configs/assessment). Deaths are counted by the
+  month. Estimates are the most probable values; priors are what eight published trials together
+  say of a new trial of the same line, PD-L1 and treatment, with twice the scatter, so that data
+  outweigh them. Lags from resistance to progression come from the kinetics of tumours and hardly
+  move.
 
 what data can say
-  One survival curve gives a shape, and no share of primary resistance: that needs best-response rates
-  (--targets: orr, bor_pd). A durable share needs five years of follow-up. Numbers that these data do
-  not settle are marked "not identified": their estimate is mostly the prior's. Profiles show it.
+  One survival curve gives a shape, and no share of primary resistance: that needs best-response
+  rates (--targets: orr, bor_pd). A durable share needs five years of follow-up. Numbers that
+  these data do not settle are marked "not identified": their estimate is mostly the prior's.
+  Profiles show it.
 
 For research and teaching, not for treating patients.
 """
@@ -115,7 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     arm = parser.add_argument_group("what the arm was given, and how it was watched")
     arm.add_argument("--kind", default="ici", metavar="KIND", help=f"{', '.join(KINDS)} (ici)")
-    arm.add_argument("--line", default="first", metavar="LINE", help="first, later or after_ici (first)")
+    arm.add_argument(
+        "--line", default="first", metavar="LINE", help="first, later or after_ici (first)"
+    )
     arm.add_argument(
         "--pdl1", default="all", metavar="MIX",
         help="high, low, negative, all, or shares as high=0.3,low=0.7 (all)",
@@ -294,16 +299,17 @@ def _parameters(asked: argparse.Namespace) -> tuple[Parameter, ...]:
 # ---------------------------------------------------------------- what is said
 
 
-def _report(
-    asked: argparse.Namespace, arm: str, found: Calibration, judged: Judgement
-) -> None:
+def _report(asked: argparse.Namespace, arm: str, found: Calibration, judged: Judgement) -> None:
     print(f"\n{'':22s} estimate  std.error     prior mean   identified by these data")
     for p, value, error, why in zip(
         found.parameters, found.values, found.standard_errors, judged.unidentified, strict=True
     ):
         print(f"{p.name:22s} {value:8.4g}  {error:9.3g}     {p.mean:10.4g}   {why or 'yes'}")
     for row in judged.endpoints:
-        print(f"\n{row.endpoint.upper()}: mean absolute difference from Kaplan-Meier, largest, AIC, BIC")
+        print(
+            f"\n{row.endpoint.upper()}: mean absolute difference from Kaplan-Meier, largest, "
+            "AIC, BIC"
+        )
         for fit in row.fits:
             print(
                 f"  {fit.name:18s} {fit.mean_difference:7.4f} {fit.largest_difference:7.4f} "

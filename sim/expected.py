@@ -185,7 +185,7 @@ class ExpectedArm:
         return np.asarray(self.weight @ np.exp(-self._after(t))).reshape(np.shape(time))
 
     def progression_free(self, time: ArrayLike) -> FloatArray:
-        """Observed progression-free survival, in the shape of `time`; at a scan, about half seen."""
+        """Observed progression-free survival, as `time`; at a scan, about half is seen."""
         t = np.atleast_1d(np.asarray(time, dtype=np.float64))
         free = self._undetected(t) * np.exp(-self._before(t))
         if self.immune and self.assessment.pseudoprogression > 0.0:
@@ -262,7 +262,7 @@ class ExpectedArm:
         living = np.where(self.detection > self.planned_stop, self._before(t)[:, 0],
                           self._after(t)[:, 0])  # fmt: skip
         living = living + self.assessment.withdrawal * self.planned_stop
-        return (on & (self.toxic_stop >= self.planned_stop)) * np.exp(-living)
+        return np.asarray((on & (self.toxic_stop >= self.planned_stop)) * np.exp(-living))
 
     def _select(self, index: NDArray[np.intp]) -> ExpectedArm:
         """The arm made of some of its points; their weights no longer add up to 1."""
@@ -324,7 +324,7 @@ class ExpectedArm:
         return np.asarray(unseen)
 
     def _false_alarm(self, t: FloatArray) -> FloatArray:
-        """Chance that a scan before progression has looked like it, were all patients so, (M, T)."""
+        """Chance that a scan before progression looked like it, were all patients so, (M, T)."""
         from scipy.special import ndtr
 
         scans, missed = _scans(self.assessment), self.assessment.missed
@@ -339,7 +339,7 @@ class ExpectedArm:
 
     @cached_property
     def _shown(self) -> FloatArray:
-        """Chance that a response is recorded, (M,); a false alarm at the first scan forestalls it."""
+        """Chance that a response is recorded, (M,); a false alarm forestalls it."""
         return self._responding * (1.0 - self._alarm)
 
     @cached_property
@@ -388,7 +388,7 @@ SMOOTHED = 0.05
 
 
 def _unfelt(progression: FloatArray, planned: FloatArray, t: FloatArray) -> FloatArray:
-    """Chance that symptoms, uniform between progression and the next planned scan, are not there."""
+    """Chance that there are no symptoms, which come between progression and the next scan."""
     wait = np.maximum(planned - progression, 1e-6)
     return np.clip((planned - t) / wait, 0.0, 1.0)
 
@@ -576,7 +576,9 @@ def _setting(scenario: Scenario, name: str, count: int) -> _Setting:
             dose.at_progression or dose.matched for dose, _ in pairs
         ),
         "a dose starts later": any(
-            dose.start > 0.0 for dose, agent in pairs if agent.checkpoint_inhibitor or agent.activity
+            dose.start > 0.0
+            for dose, agent in pairs
+            if agent.checkpoint_inhibitor or agent.activity
         ),
         "it gives several agents with activity": len(active) > 1,
         "it gives several checkpoint inhibitors": len(immune) > 1,
@@ -705,7 +707,11 @@ def _lose(
         for (dose, agent), stop in zip(pairs, stops, strict=True)
         if np.any(agent.hazard_ratio != 1.0)
     ]
-    edges = [off, *(np.full_like(left, on) for on, _, _ in windows), *(end for _, end, _ in windows)]
+    edges = [
+        off,
+        *(np.full_like(left, on) for on, _, _ in windows),
+        *(end for _, end, _ in windows),
+    ]
     bounds = np.sort(np.stack([np.zeros_like(left), *edges, np.full_like(left, np.inf)]), axis=0)
     time = np.full_like(left, np.inf)
     waiting = np.ones(left.shape, dtype=bool)
@@ -849,7 +855,9 @@ def _coupled(setting: _Setting, b: int, score: FloatArray) -> _Coupled:
     with np.errstate(divide="ignore"):
         primary = ndtr((ndtri(share) - r * score) / spread)
     # Upper tails are kept as such, where the exposure is large.
-    upper = ndtr(-(r * score - spread * ndtri((1.0 - primary) * (1.0 - setting.lattice[0][EXPOSURE]))))
+    upper = ndtr(
+        -(r * score - spread * ndtri((1.0 - primary) * (1.0 - setting.lattice[0][EXPOSURE])))
+    )
     return _Coupled(primary, -np.log(np.clip(upper / (1.0 - share), 1e-300, 1.0)))
 
 
@@ -920,8 +928,7 @@ def _assemble(setting: _Setting, cells: Sequence[_Cell]) -> ExpectedArm:
     lag = np.where(benefits, course.acquired_lag, course.primary_lag) / speed
     lag *= np.exp(course.lag_sd * scores[LAG])
     stops = [
-        np.concatenate([cell.setting.stops[i] for cell in cells])
-        for i in range(len(setting.pairs))
+        np.concatenate([cell.setting.stops[i] for cell in cells]) for i in range(len(setting.pairs))
     ]
     slowing = np.ones_like(time)
     for (dose, agent), stop in zip(setting.pairs, stops, strict=True):
@@ -1012,7 +1019,7 @@ def _next_lines(
     detection: FloatArray,
     stops: Sequence[FloatArray],
 ) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
-    """Ratio on the death hazard, renewed benefit, who goes on beyond progression, who is treated."""
+    """Ratio on the death hazard, renewed benefit, who goes on, who is treated."""
     course = setting.scenario.course
     lines = course.next_lines
     untreated = u < course.untreated
@@ -1032,7 +1039,9 @@ def _next_lines(
             length = -mean * np.log1p(-np.minimum(chance / line.regain, 1.0 - 1e-12))
             regained = np.where((choice == k) & (chance < line.regain), length, regained)
     names = [line.name for line in lines]
-    code = names.index("continue_beyond_progression") if "continue_beyond_progression" in names else -1
+    code = (
+        names.index("continue_beyond_progression") if "continue_beyond_progression" in names else -1
+    )
     continues = (choice == code) & ~untreated
     ratio = np.where(untreated, course.untreated_ratio, ratio)
     return ratio, np.where(untreated, 0.0, regained), continues, ~untreated

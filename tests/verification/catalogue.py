@@ -76,7 +76,11 @@ def _write_trial(pooled: PooledTrial, free: np.ndarray) -> None:
             stratum = path.split(".")[2]
             row = whole.population.strata[stratum].baseline
             for name, chance in row.items():
-                _put(ROOT / "population" / f"{trial}.yaml", f"strata.{stratum}.baseline.{name}", chance)
+                _put(
+                    ROOT / "population" / f"{trial}.yaml",
+                    f"strata.{stratum}.baseline.{name}",
+                    chance,
+                )
             _cite(ROOT / "population" / f"{trial}.yaml", f"strata.{stratum}.baseline",
                   f"{FITTED}; its split among mechanisms is an assumption")  # fmt: skip
             continue
@@ -146,7 +150,9 @@ def _cite(file: Path, key: str, where: str) -> None:
 
 def main() -> None:
     """Do what the first argument says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("what", choices=("fit", "write"))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--state", type=Path, default=STATE)
