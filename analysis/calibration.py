@@ -244,7 +244,7 @@ CURVES: Mapping[str, Callable[[ExpectedArm, FloatArray], FloatArray]] = {
 
 
 def expected_curve(arm: ExpectedArm, endpoint: str, time: FloatArray) -> FloatArray:
-    """Expected curve of an endpoint (`pfs`, `os`, `pfs2`, `duration_of_response`) at some months."""
+    """Expected curve (`pfs`, `os`, `pfs2` or `duration_of_response`) at some months."""
     if endpoint not in CURVES:
         raise ValueError(f"no expected curve of '{endpoint}'")
     return CURVES[endpoint](arm, time)

@@ -101,8 +101,8 @@ def judge(
     warnings = []
     if not responses:
         warnings.append(
-            "without best-response rates (--targets with orr or bor_pd) survival gives the shape of "
-            "the curve and not the share of primary resistance: that share hangs on the assumed lags"
+            "without best-response rates (--targets with orr or bor_pd) survival gives the shape "
+            "of the curve and not the share of primary resistance, which hangs on assumed lags"
         )
     if longest < MATURE:
         warnings.append(

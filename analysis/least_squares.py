@@ -87,7 +87,7 @@ class Fit:
     @property
     def covariance(self) -> FloatArray:
         """Of the parameters given the data, (P, P)."""
-        return np.linalg.inv(self.information)
+        return np.asarray(np.linalg.inv(self.information), dtype=np.float64)
 
     @property
     def effective_parameters(self) -> float:

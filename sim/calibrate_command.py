@@ -53,21 +53,24 @@ from a digitised curve.
 EPILOG = """\
 examples
   resistime-calibrate trial.csv --arm pembrolizumab --kind ici --scans keynote024 --stop 24.15
-  resistime-calibrate trial.csv --arm docetaxel --kind docetaxel --line later --scans oak --crossover 0.2
-  resistime-calibrate trial.csv --arm atezolizumab --kind ici --line later --scans oak --targets t.csv
+  resistime-calibrate trial.csv --arm docetaxel --kind docetaxel --line later --scans oak \\
+                      --crossover 0.2
+  resistime-calibrate trial.csv --arm atezolizumab --line later --scans oak --targets t.csv
   resistime --config-dir=outputs/calibration/config scenario=fitted      simulate what was fitted
 
 what is fitted, and how
-  Progression is seen at scans: its likelihood is of the intervals between them, so the scan grid of the
-  trial must be given (--scans, a file of configs/assessment). Deaths are counted by the month.
-  Estimates are the most probable values; priors are what eight published trials together say of a new
-  trial of the same line, PD-L1 and treatment, with twice the scatter, so that data outweigh them.
-  Lags from resistance to progression come from the kinetics of tumours and hardly move.
+  Progression is seen at scans: its likelihood is of the intervals between them, so the scan grid
+  of the trial must be given (--scans, a file of configs/assessment). Deaths are counted by the
+  month. Estimates are the most probable values; priors are what eight published trials together
+  say of a new trial of the same line, PD-L1 and treatment, with twice the scatter, so that data
+  outweigh them. Lags from resistance to progression come from the kinetics of tumours and hardly
+  move.
 
 what data can say
-  One survival curve gives a shape, and no share of primary resistance: that needs best-response rates
-  (--targets: orr, bor_pd). A durable share needs five years of follow-up. Numbers that these data do
-  not settle are marked "not identified": their estimate is mostly the prior's. Profiles show it.
+  One survival curve gives a shape, and no share of primary resistance: that needs best-response
+  rates (--targets: orr, bor_pd). A durable share needs five years of follow-up. Numbers that
+  these data do not settle are marked "not identified": their estimate is mostly the prior's.
+  Profiles show it.
 
 For research and teaching, not for treating patients.
 """
@@ -304,7 +307,8 @@ def _report(asked: argparse.Namespace, arm: str, found: Calibration, judged: Jud
         print(f"{p.name:22s} {value:8.4g}  {error:9.3g}     {p.mean:10.4g}   {why or 'yes'}")
     for row in judged.endpoints:
         print(
-            f"\n{row.endpoint.upper()}: mean absolute difference from Kaplan-Meier, largest, AIC, BIC"
+            f"\n{row.endpoint.upper()}: mean absolute difference from Kaplan-Meier, largest, "
+            "AIC, BIC"
         )
         for fit in row.fits:
             print(

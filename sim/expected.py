@@ -185,7 +185,7 @@ class ExpectedArm:
         return np.asarray(self.weight @ np.exp(-self._after(t))).reshape(np.shape(time))
 
     def progression_free(self, time: ArrayLike) -> FloatArray:
-        """Observed progression-free survival, in the shape of `time`; at a scan, about half seen."""
+        """Observed progression-free survival, as `time`; at a scan, about half is seen."""
         t = np.atleast_1d(np.asarray(time, dtype=np.float64))
         free = self._undetected(t) * np.exp(-self._before(t))
         if self.immune and self.assessment.pseudoprogression > 0.0:
@@ -262,7 +262,7 @@ class ExpectedArm:
         living = np.where(self.detection > self.planned_stop, self._before(t)[:, 0],
                           self._after(t)[:, 0])  # fmt: skip
         living = living + self.assessment.withdrawal * self.planned_stop
-        return (on & (self.toxic_stop >= self.planned_stop)) * np.exp(-living)
+        return np.asarray((on & (self.toxic_stop >= self.planned_stop)) * np.exp(-living))
 
     def _select(self, index: NDArray[np.intp]) -> ExpectedArm:
         """The arm made of some of its points; their weights no longer add up to 1."""
@@ -324,7 +324,7 @@ class ExpectedArm:
         return np.asarray(unseen)
 
     def _false_alarm(self, t: FloatArray) -> FloatArray:
-        """Chance that a scan before progression has looked like it, were all patients so, (M, T)."""
+        """Chance that a scan before progression looked like it, were all patients so, (M, T)."""
         from scipy.special import ndtr
 
         scans, missed = _scans(self.assessment), self.assessment.missed
@@ -339,7 +339,7 @@ class ExpectedArm:
 
     @cached_property
     def _shown(self) -> FloatArray:
-        """Chance that a response is recorded, (M,); a false alarm at the first scan forestalls it."""
+        """Chance that a response is recorded, (M,); a false alarm forestalls it."""
         return self._responding * (1.0 - self._alarm)
 
     @cached_property
@@ -388,7 +388,7 @@ SMOOTHED = 0.05
 
 
 def _unfelt(progression: FloatArray, planned: FloatArray, t: FloatArray) -> FloatArray:
-    """Chance that symptoms, uniform between progression and the next planned scan, are not there."""
+    """Chance that there are no symptoms, which come between progression and the next scan."""
     wait = np.maximum(planned - progression, 1e-6)
     return np.clip((planned - t) / wait, 0.0, 1.0)
 
@@ -1019,7 +1019,7 @@ def _next_lines(
     detection: FloatArray,
     stops: Sequence[FloatArray],
 ) -> tuple[FloatArray, FloatArray, BoolArray, BoolArray]:
-    """Ratio on the death hazard, renewed benefit, who goes on beyond progression, who is treated."""
+    """Ratio on the death hazard, renewed benefit, who goes on, who is treated."""
     course = setting.scenario.course
     lines = course.next_lines
     untreated = u < course.untreated

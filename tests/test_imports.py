@@ -13,6 +13,7 @@ ROOT = Path(sim.__file__).parents[1]
 HEAVY = ("scipy", "pandas", "lifelines", "matplotlib", "omegaconf", "hydra", "pyarrow", "tqdm")
 COMMANDS = {
     "analyse_command.py",
+    "calibrate_command.py",
     "catalogue.py",
     "catalogue_command.py",
     "collect_command.py",
@@ -22,7 +23,9 @@ COMMANDS = {
     "estimand.py",
     "figures_command.py",
     "output.py",
+    "parameter.py",
     "plan_command.py",
+    "pooled.py",
     "provenance.py",
     "size.py",
     "size_command.py",
