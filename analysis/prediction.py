@@ -173,6 +173,12 @@ class Predicted:
             low, high = np.where(below < wanted, middle, low), np.where(below < wanted, high, middle)
         return self.natural(0.5 * (low + high))
 
+    def density(self, value: ArrayLike) -> FloatArray:
+        """Density of what is observed, of values on the scale; only of a single number."""
+        off = (self.free(value)[..., None] - self._centres) / self._spread
+        height = np.exp(-0.5 * off**2) / (np.sqrt(2.0 * np.pi) * self._spread)
+        return np.asarray(height.mean(axis=-1))
+
     @cached_property
     def _centres(self) -> FloatArray:
         return self.free(self.draws)
