@@ -167,10 +167,13 @@ class Predicted:
         high = np.max(self._centres, axis=0) + reach + 0.0 * wanted
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
-            departure = (middle[..., None, :] if self.draws.ndim == 2 else middle[..., None])
+            departure = middle[..., None, :] if self.draws.ndim == 2 else middle[..., None]
             below = np.mean(ndtr((departure - self._centres) / self._spread),
                             axis=-2 if self.draws.ndim == 2 else -1)  # fmt: skip
-            low, high = np.where(below < wanted, middle, low), np.where(below < wanted, high, middle)
+            low, high = (
+                np.where(below < wanted, middle, low),
+                np.where(below < wanted, high, middle),
+            )
         return self.natural(0.5 * (low + high))
 
     def density(self, value: ArrayLike) -> FloatArray:
@@ -291,7 +294,11 @@ class Prediction:
         return self.parts[(strategy, stratum)]
 
     def hazard_ratio(
-        self, endpoint: str, experimental: str, control: str, follow_up: float,
+        self,
+        endpoint: str,
+        experimental: str,
+        control: str,
+        follow_up: float,
         stratum: int | None = None,
     ) -> Predicted:
         """What Cox's model finds with everybody followed for so many months.

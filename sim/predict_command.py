@@ -115,7 +115,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("trial", nargs="?", metavar="ID", help="a published scenario (resistime-catalogue lists them)")
+    add(
+        "trial",
+        nargs="?",
+        metavar="ID",
+        help="a published scenario (resistime-catalogue lists them)",
+    )
     trial = parser.add_argument_group("a trial of your own")
     add = trial.add_argument
     add("--arm", type=_words, metavar="A[+B]", help=f"experimental arm: {', '.join(TREATMENTS)}")
@@ -132,8 +137,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--n", type=_patients, metavar="N[,N]",
         help="patients in each arm, or in experimental and control arm (default: published, or 300)")  # fmt: skip
     add("--months", type=_months, default=60.0, metavar="M", help="how far (default: 60)")
-    add = parser.add_argument_group("a phase 3 after a phase 2, by pooled hazard ratios").add_argument
-    add("--phase2", type=_phase2, metavar="HR,LOWER,UPPER[,LEVEL]", help="its hazard ratio; level 0.95")
+    add = parser.add_argument_group(
+        "a phase 3 after a phase 2, by pooled hazard ratios"
+    ).add_argument
+    add(
+        "--phase2",
+        type=_phase2,
+        metavar="HR,LOWER,UPPER[,LEVEL]",
+        help="its hazard ratio; level 0.95",
+    )
     add("--phase2-endpoint", choices=ENDPOINTS, default="pfs", help="of that (default: pfs)")
     add("--family", metavar="NAME", help="of agents; left out, that of --add where it is known")
     add("--before", type=_count, metavar="YEAR", help="pool only what was published before")
@@ -227,7 +239,9 @@ def _asked(asked: argparse.Namespace) -> AskedTrial | None:
         return None
     for name in ("--arm", "--control"):
         if own[name] is None:
-            raise ScenarioError(f"name a published scenario, or --arm and --control; {name} is missing")
+            raise ScenarioError(
+                f"name a published scenario, or --arm and --control; {name} is missing"
+            )
     design = Design(
         asked.mix or {"high": 0.27, "low": 0.26, "negative": 0.47}, asked.line or "first", asked.arm,
         asked.control, asked.crossover or 0.0, asked.scans or "",
@@ -287,7 +301,9 @@ def _content(
             **{
                 endpoint: {
                     "median": {
-                        kind: [_finite(x) for x in arm.median(endpoint, LEVELS, observed=seen).tolist()]
+                        kind: [
+                            _finite(x) for x in arm.median(endpoint, LEVELS, observed=seen).tolist()
+                        ]
                         for kind, seen in (("true", False), ("observed", True))
                     },
                     "rate": {f"{month:g}": _quantiles(arm.rate(endpoint, month)) for month in at},
@@ -452,7 +468,9 @@ def _phase3_content(
     if success is not None:
         estimate = effect.estimate(asked.events)
         content["events"], content["alpha"] = asked.events, asked.alpha
-        content["observed"] = dict(zip(("lower", "median", "upper"), estimate.interval(0.8), strict=True))
+        content["observed"] = dict(
+            zip(("lower", "median", "upper"), estimate.interval(0.8), strict=True)
+        )
         content["variance"]["sampling"] = estimate.sampling
         content["probability_of_success"] = success.probability
         content["power_at_phase2"] = _finite(success.power_at_phase2)
@@ -474,8 +492,9 @@ def _phase3_lines(asked: argparse.Namespace, content: Mapping[str, Any]) -> Iter
         seen = content["observed"]
         yield f"  estimated from {content['events']} events: {seen['median']:.2f} ({seen['lower']:.2f} to {seen['upper']:.2f}, 80 %)"
         raw_power = content["power_at_phase2"]
-        yield f"  probability of success, one-sided level {content['alpha']:g}: {content['probability_of_success']:.2f}" + (
-            "" if raw_power is None else f"; power at the phase 2 as published: {raw_power:.2f}"
+        yield (
+            f"  probability of success, one-sided level {content['alpha']:g}: {content['probability_of_success']:.2f}"
+            + ("" if raw_power is None else f"; power at the phase 2 as published: {raw_power:.2f}")
         )
     yield f"  {DISCLAIMER}"
 

@@ -267,8 +267,9 @@ def test_reviewed_scenarios_have_a_second_derivation(composed):
 
 def aliases():
     """Short names of trials that were derived, as their own files give them."""
-    files = (SCENARIOS / f"{name}.yaml" for name in NAMES)
-    return {yaml.safe_load(file.read_text())["published"]["alias"] for file in files if file.exists()}
+    files = [SCENARIOS / f"{name}.yaml" for name in NAMES]
+    contents = [yaml.safe_load(file.read_text()) for file in files if file.exists()]
+    return {content["published"]["alias"] for content in contents}
 
 
 # ---------------------------------------------------------------- the derivations themselves
