@@ -28,9 +28,11 @@ from analysis.pooling import KINDS, SCATTER, PooledMeans, pool_trials
 from analysis.published import compare_targets, score_arms
 from sim.catalogue import published_entries
 from sim.cohort import simulate_cohort
+from sim.command import register_schema
 from sim.config import check_run, read_config
 from sim.override import value_at
 from sim.pooled import PooledTrial, pooled_trial
+from sim.schema import RunConfig
 from sim.sweep.definition import composed
 
 ROOT = Path(configs.__file__).parent
@@ -188,6 +190,7 @@ standard deviation between trials.
 
 def report() -> None:
     """Simulate the trials and write how they agree with what was published."""
+    register_schema(RunConfig)
     rows, far, results, extra = [], [], 0, 0
     for entry in published_entries():
         run = check_run(read_config(composed([f"scenario={entry.name}"])))
