@@ -371,13 +371,20 @@ class ExpectedArm:
 
         a = self.assessment
         days = (a.stable_minimum * 7.0 - 0.5) / DAYS_PER_MONTH
-        early = np.concatenate([ndtr((days - scans.time) / scans.sd), [0.0]])
+        times = np.append(scans.time, np.inf)
+
+        def early(scan: NDArray[np.intp]) -> FloatArray:
+            """Chance that a scan came too early to count, of those before progression."""
+            time = np.where(scan >= 0, times[np.maximum(scan, 0)], -np.inf)
+            before = ndtr((self.progression - time) / scans.sd)
+            both = ndtr((np.minimum(self.progression, days) - time) / scans.sd)
+            return np.asarray(both / np.maximum(before, 1e-12))
+
         total = np.zeros_like(self.weight)
         for at, share in ((self._scan.first, 1.0 - self._scan.share),
                           (self._scan.other, self._scan.share)):  # fmt: skip
             # The last attended scan before the one that shows it; one further back if missed.
-            back = [np.where(at - k >= 0, early[np.maximum(at - k, 0)], 1.0) for k in (1, 2)]
-            total += share * ((1.0 - a.missed) * back[0] + a.missed * back[1])
+            total += share * ((1.0 - a.missed) * early(at - 1) + a.missed * early(at - 2))
         seen = np.minimum(self.detection, FARTHEST)
         living = np.exp(-self._before(seen[:, None])[:, 0] - a.withdrawal * seen)
         return np.asarray(total * living)
@@ -547,7 +554,8 @@ def expected_arm(scenario: Scenario, strategy: str, n_points: int = 512) -> Expe
 
     Notes
     -----
-    With 512 points curves are within about 0.002 of the truth; where an agent
+    With 512 points overall survival is within 0.002 of the truth, progression-free survival
+    within 0.008 between scans and 0.003 on average, shares within 0.004; where an agent
     with activity is coupled to an ICI whose partners change the hazards of
     mechanisms unequally, the coupling is that of the total exposure, which
     moves curves by less than 0.005.
@@ -583,6 +591,9 @@ def _setting(scenario: Scenario, name: str, count: int) -> _Setting:
         "it gives several agents with activity": len(active) > 1,
         "it gives several checkpoint inhibitors": len(immune) > 1,
         "it gives neither an ICI nor an agent with activity": not active and not immune,
+        "an agent with activity needs a backbone to be coupled to": bool(active)
+        and (bool(immune) or strategy.crossover > 0.0)
+        and scenario.backbone is None,
         "reversals are correlated": scenario.coupling.reversal > 0.0,
         "a next line is matched to the cause": any(
             line.matched and line.share > 0.0 for line in scenario.course.next_lines
@@ -845,8 +856,7 @@ def _coupled(setting: _Setting, b: int, score: FloatArray) -> _Coupled:
     from scipy.special import ndtr, ndtri
 
     scenario = setting.scenario
-    if scenario.backbone is None:
-        raise ValueError("no expected record without a backbone")
+    assert scenario.backbone is not None
     share = _resistant(scenario.population, b, scenario.agent(scenario.backbone).reversal)
     r = pearson_of_spearman(scenario.coupling.spearman)
     if abs(r) >= 1.0:
