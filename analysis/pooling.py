@@ -29,7 +29,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.calibration import PublishedValue, expected_curve, value_residual
+from analysis.calibration import (
+    PublishedValue,
+    SurvivalRows,
+    expected_curve,
+    value_residual,
+)
 from analysis.least_squares import Block, Fit, Priors, fit
 from sim.expected import ExpectedArm, expected_arm
 from sim.parameter import Parameter
@@ -290,6 +295,8 @@ class Trial:
     strategies: tuple[str, ...]
     results: tuple[Result, ...]
     crossings: tuple[Crossing, ...] = ()
+    curves: tuple[tuple[str, SurvivalRows], ...] = ()
+    """Digitised curves of arms, with the name of the strategy."""
 
     @property
     def parameters(self) -> tuple[Tied, ...]:
@@ -319,6 +326,8 @@ class Trial:
             found.append(
                 value_residual(part(result.strategy, result.stratum), result.published, control)
             )
+        for name, rows in self.curves:
+            found += rows.residuals(expected_curve(arms[name], rows.endpoint, rows.edges)).tolist()
         for crossing in self.crossings:
             arm = part(crossing.strategy, crossing.stratum)
             found.append(crossing.residual(arm, part(crossing.against, crossing.stratum)))

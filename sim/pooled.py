@@ -5,18 +5,19 @@ Joins the configuration of a scenario to `analysis.pooling`; it fits nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.calibration import PublishedValue
+from analysis.calibration import PublishedValue, SurvivalRows, calibration_rows
 from analysis.pooling import CLASSES, Crossing, Result, Tied, Trial, tied_parameters
-from analysis.published import MEMORY_TOLERANCE, standard_error
+from analysis.published import MEMORY_TOLERANCE, read_published, standard_error
 from sim.command import register_schema
 from sim.config import check_run, read_config
 from sim.parameter import Parameter, Template
 from sim.scenario import Scenario
-from sim.schema import CrossingConfig, PublishedConfig, RunConfig, TargetConfig
+from sim.schema import CrossingConfig, PublishedConfig, ReferenceConfig, RunConfig, TargetConfig
 from sim.sweep.definition import composed
 from sim.target import read_measure
 
@@ -74,6 +75,7 @@ def pooled_trial(name: str) -> PooledTrial:
         tuple(s.name for s in scenario.strategies),
         tuple(result for result in results if result is not None),
         tuple(_crossing(crossing, published.control, scenario) for crossing in published.crossings),
+        tuple(_curves(whole.reference, scenario)),
     )
     return PooledTrial(template, scenario, published, trial)
 
@@ -93,6 +95,24 @@ def _crossing(crossing: CrossingConfig, control: str, scenario: Scenario) -> Cro
     strata = scenario.population.strata
     stratum = strata.index(crossing.stratum) if crossing.stratum else None
     return Crossing(crossing.strategy, control, stratum, crossing.endpoint, crossing.month)
+
+
+def _curves(reference: ReferenceConfig, scenario: Scenario) -> Iterator[tuple[str, SurvivalRows]]:
+    """Digitised curves that the scenario names, as counts by interval."""
+    if not reference.file:
+        return
+    table = read_published(reference.file, reference.trial)
+    for strategy, arm in reference.arms.items():
+        of_arm = table[table["arm"] == arm]
+        curves = {
+            str(endpoint).lower(): (
+                rows["time_months"].to_numpy(dtype=np.float64),
+                rows["event"].to_numpy() == 1,
+            )
+            for endpoint, rows in of_arm.groupby("endpoint")
+        }
+        for counts in calibration_rows(curves, scenario.assessment):
+            yield strategy, counts
 
 
 def _result(target: TargetConfig, control: str, scenario: Scenario) -> Result | None:
