@@ -242,24 +242,33 @@ def test_weights_add_up_and_strata_re_add_to_the_whole(arm):
     assert float(whole.alive(0.0)) == pytest.approx(1.0, abs=1e-9)
 
 
+def with_course(scenario, name, factor):
+    course = scenario.course
+    return replace(scenario, course=replace(course, **{name: factor * getattr(course, name)}))
+
+
+def with_scale(scenario, factor):
+    clock = scenario.population.acquired
+    slower = replace(clock, scale=factor * clock.scale)
+    return replace(scenario, population=replace(scenario.population, acquired=slower))
+
+
 @pytest.mark.parametrize(
-    ("path", "middle"),
+    "change",
     [
-        ("course.tumour_death_hazard", 0.03),
-        ("population.acquired.scale", 9.0),
-        ("course.acquired_lag", 2.5),
+        lambda s, f: with_course(s, "tumour_death_hazard", f),
+        lambda s, f: with_course(s, "acquired_lag", f),
+        with_scale,
     ],
+    ids=["tumour_death_hazard", "acquired_lag", "scale"],
 )
-def test_curves_are_smooth_in_the_numbers(path, middle):
+def test_curves_are_smooth_in_the_numbers(change):
     """Central differences of two widths agree: a simulation of 100,000 would be off by 0.5."""
     arm = "pembrolizumab_keynote024"
     edges = np.concatenate([[0.0], between_scans(arm)])[:16]
 
     def slope(step):
-        up, down = (
-            expected_arm(scenario_of(arm, f"{path}={middle * np.exp(s)}"), arm)
-            for s in (step, -step)
-        )
+        up, down = (expected_arm(change(scenario_of(arm), np.exp(s)), arm) for s in (step, -step))
         return np.concatenate(
             [getattr(up, c)(edges) - getattr(down, c)(edges) for c in ("alive", "progression_free")]
         ) / (2.0 * step)
