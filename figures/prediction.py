@@ -39,7 +39,11 @@ BANDS = (("0.025", "0.975", 0.10), ("0.1", "0.9", 0.14), ("0.25", "0.75", 0.22))
 """Columns of lower and upper limits, and how dark."""
 
 ROW = 0.15
-KINDS = (("landmark", "Landmarks"), ("median", "Medians, months"), ("hazard ratio", "Hazard ratios"))
+KINDS = (
+    ("landmark", "Landmarks"),
+    ("median", "Medians, months"),
+    ("hazard ratio", "Hazard ratios"),
+)
 
 LEFT_OUT_NOTE = (
     "Bars: 80 % intervals for the published value, predicted from the other trials; small strokes: "
@@ -49,8 +53,13 @@ LEFT_OUT_NOTE = (
 
 
 def prediction_page(
-    title: str, description: str, curves: pd.DataFrame, ratios: pd.DataFrame, shares: pd.DataFrame,
-    labels: Mapping[str, str], caption: str,
+    title: str,
+    description: str,
+    curves: pd.DataFrame,
+    ratios: pd.DataFrame,
+    shares: pd.DataFrame,
+    labels: Mapping[str, str],
+    caption: str,
 ) -> Figure:
     """The page of one prediction.
 
@@ -76,7 +85,11 @@ def prediction_page(
         Patch(facecolor=MID_GREY, alpha=0.4, linewidth=0),
         Line2D([], [], color=MID_GREY, linewidth=0.8, linestyle=(0, (2.0, 1.5))),
     ]
-    words = [*(labels[a] for a in arms), "50, 80, 95 % of the true curve", "80 % of the observed curve"]
+    words = [
+        *(labels[a] for a in arms),
+        "50, 80, 95 % of the true curve",
+        "80 % of the observed curve",
+    ]
     page.key(handles, words, 0.0)
     wide = (PAGE - 2.0 * MARGIN - 1.2) / 2.0
     for k, endpoint in enumerate(("pfs", "os")):
@@ -160,7 +173,9 @@ def left_out_page(rows: pd.DataFrame, told: str) -> Figure:
     """
     heights = place_rows(rows)
     tall = ROW * max(float(end) for _, end in heights.values())
-    page = Page("Published trials, predicted from the others", told, 0.3 + tall + 0.5, LEFT_OUT_NOTE)
+    page = Page(
+        "Published trials, predicted from the others", told, 0.3 + tall + 0.5, LEFT_OUT_NOTE
+    )
     wide = (PAGE - 2.0 * MARGIN - 0.2) / 3.0
     for k, (kind, title) in enumerate(KINDS):
         own = rows[rows["kind"] == kind]
@@ -219,13 +234,17 @@ def _row_names(own: pd.DataFrame) -> list[str]:
         arm = row.strategy.rpartition("_")[0].replace("chemotherapy", "chemo").replace("_", " ")
         arm = "+".join(part[:5] for part in arm.split())
         where = f" {row.stratum.rpartition('_')[2][:4]}" if row.stratum else ""
-        names.append(f"{'' if what == 'hr' else arm + ' '}{endpoint.upper()}{' ' + month[0] if month else ''}{where}")
+        names.append(
+            f"{'' if what == 'hr' else arm + ' '}{endpoint.upper()}{' ' + month[0] if month else ''}{where}"
+        )
     return names
 
 
 def _draw_interval(ax: Axes, y: float, row: Mapping[str, Any]) -> None:
     high = row["upper"] if np.isfinite(row["upper"]) else 1e3
-    ax.barh(y, high - row["lower"], left=row["lower"], height=0.66, color=SKY, alpha=0.45, linewidth=0)
+    ax.barh(
+        y, high - row["lower"], left=row["lower"], height=0.66, color=SKY, alpha=0.45, linewidth=0
+    )
     if np.isfinite(row["middle"]):
         ax.plot(row["middle"], y, "|", color=BLUE, markersize=5, markeredgewidth=1.3)
     inside = bool(row["covered"])

@@ -115,13 +115,18 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("trial", nargs="?", metavar="ID", help="a published scenario (resistime-catalogue lists them)")
+    add(
+        "trial",
+        nargs="?",
+        metavar="ID",
+        help="a published scenario (resistime-catalogue lists them)",
+    )
     trial = parser.add_argument_group("a trial of your own")
     add = trial.add_argument
     add("--arm", type=_words, metavar="A[+B]", help=f"experimental arm: {', '.join(TREATMENTS)}")
     add("--control", type=_words, metavar="A[+B]", help="control arm, of the same words")
     add("--mix", type=_mix, metavar="high=X,low=Y,negative=Z",
-        help="shares of PD-L1 of 50 %% or more, 1 to 49 %%, below 1 %% (default: 0.27, 0.26, 0.47)")  # fmt: skip
+        help="shares of TPS of 50 %% or more, 1 to 49 %%, below 1 %% (default: 0.27, 0.26, 0.47)")  # fmt: skip
     add("--line", metavar="LINE", help=f"{', '.join(LINES)} (default: first)")
     add("--crossover", type=_share, metavar="X",
         help="share of the control arm's progressions then given the ICI (default: 0)")  # fmt: skip
@@ -132,8 +137,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--n", type=_patients, metavar="N[,N]",
         help="patients in each arm, or in experimental and control arm (default: published, or 300)")  # fmt: skip
     add("--months", type=_months, default=60.0, metavar="M", help="how far (default: 60)")
-    add = parser.add_argument_group("a phase 3 after a phase 2, by pooled hazard ratios").add_argument
-    add("--phase2", type=_phase2, metavar="HR,LOWER,UPPER[,LEVEL]", help="its hazard ratio; level 0.95")
+    add = parser.add_argument_group(
+        "a phase 3 after a phase 2, by pooled hazard ratios"
+    ).add_argument
+    add(
+        "--phase2",
+        type=_phase2,
+        metavar="HR,LOWER,UPPER[,LEVEL]",
+        help="its hazard ratio; level 0.95",
+    )
     add("--phase2-endpoint", choices=ENDPOINTS, default="pfs", help="of that (default: pfs)")
     add("--family", metavar="NAME", help="of agents; left out, that of --add where it is known")
     add("--before", type=_count, metavar="YEAR", help="pool only what was published before")
@@ -227,7 +239,9 @@ def _asked(asked: argparse.Namespace) -> AskedTrial | None:
         return None
     for name in ("--arm", "--control"):
         if own[name] is None:
-            raise ScenarioError(f"name a published scenario, or --arm and --control; {name} is missing")
+            raise ScenarioError(
+                f"name a published scenario, or --arm and --control; {name} is missing"
+            )
     design = Design(
         asked.mix or {"high": 0.27, "low": 0.26, "negative": 0.47}, asked.line or "first", asked.arm,
         asked.control, asked.crossover or 0.0, asked.scans or "",
@@ -254,7 +268,9 @@ def _answer(asked: argparse.Namespace) -> None:
         means = PooledMeans.read(files("configs") / "pool" / "nsclc.json")
         names = (trial.experimental, trial.control)
         counts = asked.n or tuple(trial.n.get(name, 300) for name in names)
-        n = {(name, None): count for name, count in zip(names, counts, strict=True)}
+        n: dict[tuple[str, int | None], float] = {
+            (name, None): count for name, count in zip(names, counts, strict=True)
+        }
         made = predict(trial.trial, means, n, asked.months)
         content |= _content(trial, made, means, asked.months)
         lines += _lines(trial, content)
@@ -263,7 +279,7 @@ def _answer(asked: argparse.Namespace) -> None:
     if effect is not None:
         content["phase3"] = _phase3_content(asked, *effect)
         lines += _phase3_lines(asked, content["phase3"])
-        ratios.append(_effect_densities(*effect))
+        ratios.append(_effect_densities(asked, *effect))
     write_json(asked.folder / "predict.json", content)
     print("\n".join(lines))
     if trial is not None and not asked.no_figures:
@@ -287,7 +303,9 @@ def _content(
             **{
                 endpoint: {
                     "median": {
-                        kind: [_finite(x) for x in arm.median(endpoint, LEVELS, observed=seen).tolist()]
+                        kind: [
+                            _finite(x) for x in arm.median(endpoint, LEVELS, observed=seen).tolist()
+                        ]
                         for kind, seen in (("true", False), ("observed", True))
                     },
                     "rate": {f"{month:g}": _quantiles(arm.rate(endpoint, month)) for month in at},
@@ -452,7 +470,9 @@ def _phase3_content(
     if success is not None:
         estimate = effect.estimate(asked.events)
         content["events"], content["alpha"] = asked.events, asked.alpha
-        content["observed"] = dict(zip(("lower", "median", "upper"), estimate.interval(0.8), strict=True))
+        content["observed"] = dict(
+            zip(("lower", "median", "upper"), estimate.interval(0.8), strict=True)
+        )
         content["variance"]["sampling"] = estimate.sampling
         content["probability_of_success"] = success.probability
         content["power_at_phase2"] = _finite(success.power_at_phase2)
@@ -474,8 +494,9 @@ def _phase3_lines(asked: argparse.Namespace, content: Mapping[str, Any]) -> Iter
         seen = content["observed"]
         yield f"  estimated from {content['events']} events: {seen['median']:.2f} ({seen['lower']:.2f} to {seen['upper']:.2f}, 80 %)"
         raw_power = content["power_at_phase2"]
-        yield f"  probability of success, one-sided level {content['alpha']:g}: {content['probability_of_success']:.2f}" + (
-            "" if raw_power is None else f"; power at the phase 2 as published: {raw_power:.2f}"
+        yield (
+            f"  probability of success, one-sided level {content['alpha']:g}: {content['probability_of_success']:.2f}"
+            + ("" if raw_power is None else f"; power at the phase 2 as published: {raw_power:.2f}")
         )
     yield f"  {DISCLAIMER}"
 
@@ -507,12 +528,27 @@ def _densities(trial: AskedTrial, made: Prediction, months: float) -> pd.DataFra
     )
 
 
-def _effect_densities(effect: PredictedEffect, _: Success | None) -> pd.DataFrame:
+def _effect_densities(
+    asked: argparse.Namespace, effect: PredictedEffect, _: Success | None
+) -> pd.DataFrame:
+    """The phase 2 as published and what is made of it, for the endpoint of the phase 3."""
     import pandas as pd
 
-    name = f"{effect.endpoint.upper()}, shrunken phase 2"
-    return pd.DataFrame(
-        {"what": name, "hazard_ratio": _grid(), "density": effect.density(np.log(_grid()))}
+    from analysis.effect_table import log_estimate
+
+    grid = _grid()
+    centre, error = log_estimate(*asked.phase2)
+    raw = np.exp(-0.5 * ((np.log(grid) - centre) / error) ** 2) / (np.sqrt(2.0 * np.pi) * error)
+    rows = {
+        f"{asked.phase2_endpoint.upper()}, phase 2 as published": raw,
+        f"{effect.endpoint.upper()}, after shrinkage": effect.density(np.log(grid)),
+    }
+    return pd.concat(
+        [
+            pd.DataFrame({"what": name, "hazard_ratio": grid, "density": density})
+            for name, density in rows.items()
+        ],
+        ignore_index=True,
     )
 
 
@@ -535,7 +571,7 @@ def _draw(
         f"together; {content['draws']} points of a fixed lattice, no random numbers. Observed: {counts} patients, all "
         f"followed up. {' '.join(content['assumptions'])} {DISCLAIMER}"
     )
-    described = f"Curves and hazard ratios of a trial that has not been seen; {asked.trial or 'a trial put together'}"
+    described = "Curves and hazard ratios of a trial that has not been seen"
     with matplotlib.rc_context(fname=STYLE):
         page = prediction_page(
             trial.title, described, pd.read_csv(asked.folder / "curves.csv"), ratios, shares,

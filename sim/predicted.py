@@ -24,7 +24,15 @@ from sim.scenario import Agent, Scenario
 from sim.schema import DoseConfig, RunConfig, SourceConfig, StrategyConfig
 from sim.sweep.definition import composed, group_options
 
-__all__ = ["LINES", "MOST_EFFECT", "TREATMENTS", "AskedTrial", "Design", "asked_trial", "published_trial"]
+__all__ = [
+    "LINES",
+    "MOST_EFFECT",
+    "TREATMENTS",
+    "AskedTrial",
+    "Design",
+    "asked_trial",
+    "published_trial",
+]
 
 LINES: Mapping[str, tuple[str, str]] = {
     "first": ("keynote189", "keynote189"), "later": ("oak", "oak"), "after_ici": ("leap008", "leap008"),
@@ -38,6 +46,8 @@ TREATMENTS: Mapping[str, str] = {
 """Agent files behind the words of an arm."""
 
 CHEMOTHERAPY = ("platinum", "docetaxel")
+
+LABELS = {"anti_pd1": "anti-PD-1"}
 
 STRATA = {"high": "tps_high", "low": "tps_low", "negative": "tps_negative"}
 
@@ -113,7 +123,13 @@ def published_trial(name: str, partners: Sequence[str] = ()) -> AskedTrial:
         labels[experimental] += f" + {label}"
         told.append(_partner_words(label))
     return AskedTrial(
-        trial, pooled.published.title, experimental, control, labels, pooled.published.n, tuple(told)
+        trial,
+        pooled.published.title,
+        experimental,
+        control,
+        labels,
+        pooled.published.n,
+        tuple(told),
     )
 
 
@@ -129,14 +145,21 @@ def asked_trial(design: Design, partners: Sequence[str] = ()) -> AskedTrial:
     course, scans = LINES[design.line]
     scans = design.scans or scans
     if scans not in group_options("assessment"):
-        raise unknown_name("--scans", "file of configs/assessment", scans, group_options("assessment"))
+        raise unknown_name(
+            "--scans", "file of configs/assessment", scans, group_options("assessment")
+        )
     words = dict.fromkeys((*design.experimental, *design.control))
     given = {word: TREATMENTS[word] for word in words}
     given.setdefault("anti_pd1", TREATMENTS["anti_pd1"])
     register_schema(RunConfig)
     whole = read_config(
         composed(
-            ["scenario=KEYNOTE189", f"agent=[{','.join(given.values())}]", f"course={course}", f"assessment={scans}"]
+            [
+                "scenario=KEYNOTE189",
+                f"agent=[{','.join(given.values())}]",
+                f"course={course}",
+                f"assessment={scans}",
+            ]
         )
     )
     strata = {
@@ -153,8 +176,14 @@ def asked_trial(design: Design, partners: Sequence[str] = ()) -> AskedTrial:
         population=replace(whole.population, strata=strata),
     )  # fmt: skip
     active = {given[word]: word for word in CHEMOTHERAPY if word in words}
-    immune = any("anti_pd1" in arm for arm in (design.experimental, design.control)) or design.crossover > 0.0
-    joint = any("anti_pd1" in arm and set(arm) & set(CHEMOTHERAPY) for arm in (design.experimental, design.control))
+    immune = (
+        any("anti_pd1" in arm for arm in (design.experimental, design.control))
+        or design.crossover > 0.0
+    )
+    joint = any(
+        "anti_pd1" in arm and set(arm) & set(CHEMOTHERAPY)
+        for arm in (design.experimental, design.control)
+    )
     classes = {name: CLASSES[name] for name in strata}
     tied = tuple(tied_parameters(design.line, classes, immune, active, joint))
     template = Template(whole, tuple(t.parameter for t in tied))
@@ -164,7 +193,7 @@ def asked_trial(design: Design, partners: Sequence[str] = ()) -> AskedTrial:
         f"Lags, next lines, toxicity and the split among mechanisms are those of files of {course}."
         + (" Pemetrexed-platinum stands for platinum." if "platinum" in words else "")
     ]
-    labels = {name: " + ".join(arm).replace("_", "-") for name, arm in
+    labels = {name: " + ".join(LABELS.get(word, word) for word in arm) for name, arm in
               (("experimental", design.experimental), ("control", design.control))}  # fmt: skip
     for partner in partners:
         trial, label = _with_partner(trial, whole, partner, "experimental")
@@ -199,7 +228,11 @@ def _strategy(words: Sequence[str], crossover: float) -> StrategyConfig:
     }
     asked = {"crossover": SourceConfig(source="assumption", where="asked for")}
     return StrategyConfig(
-        label=" + ".join(words), family="Predicted", doses=doses, crossover=crossover, sources=asked
+        label=" + ".join(LABELS.get(word, word) for word in words),
+        family="Predicted",
+        doses=doses,
+        crossover=crossover,
+        sources=asked,
     )
 
 
@@ -219,7 +252,14 @@ def _with_partner(trial: Trial, whole: RunConfig, name: str, arm: str) -> tuple[
     if name not in known:
         raise unknown_name("--add", "agent", name, known)
     register_schema(RunConfig)
-    run = read_config(composed(["scenario=KEYNOTE189", f"agent=[pembrolizumab_keynote189,platinum_pemetrexed_keynote189,{name}]"]))
+    run = read_config(
+        composed(
+            [
+                "scenario=KEYNOTE189",
+                f"agent=[pembrolizumab_keynote189,platinum_pemetrexed_keynote189,{name}]",
+            ]
+        )
+    )
     agent = check_run(run).scenario.agent(name)
     if agent.checkpoint_inhibitor or agent.activity is not None:
         raise ScenarioError(f"--add: {name} is no partner; name an ICI or chemotherapy by --arm")
@@ -247,7 +287,9 @@ def _adding(
         before = scenario(values[:-1])
         changed = _strengthened(agent, MOST_EFFECT * values[-1])
         strategies = tuple(
-            replace(s, doses=(*s.doses, replace(s.doses[0], agent=agent.name, start=0.0, stop=stop)))
+            replace(
+                s, doses=(*s.doses, replace(s.doses[0], agent=agent.name, start=0.0, stop=stop))
+            )
             if s.name == arm
             else s
             for s in before.strategies
@@ -267,4 +309,3 @@ def _strengthened(agent: Agent, power: float) -> Agent:
         durability=1.0 - (1.0 - agent.durability) ** power,
         growth_ratio=agent.growth_ratio**power,
     )
-

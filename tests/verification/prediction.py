@@ -83,12 +83,23 @@ def predicted_rows(pooled, means, known):
     """A row for each published landmark, median and hazard ratio of one trial."""
     whole = pooled.template.whole
     strata = pooled.scenario.population.strata
-    targets = [t for t in whole.targets if t.measure.rpartition("_")[0] in MEASURES or t.measure in MEASURES]
+    targets = [
+        t
+        for t in whole.targets
+        if t.measure.rpartition("_")[0] in MEASURES or t.measure in MEASURES
+    ]
     parts = {}
     for target in targets:
         stratum = strata.index(target.stratum) if target.stratum else None
-        share = 1.0 if stratum is None else float(pooled.scenario.population.stratum_prevalence[stratum])
-        for name in {target.strategy, *([target.against or pooled.published.control] if target.measure[:2] == "hr" else [])}:
+        share = (
+            1.0
+            if stratum is None
+            else float(pooled.scenario.population.stratum_prevalence[stratum])
+        )
+        for name in {
+            target.strategy,
+            *([target.against or pooled.published.control] if target.measure[:2] == "hr" else []),
+        }:
             parts[(name, stratum)] = max(1.0, pooled.published.n[name] * share)
     made = predict(pooled.trial, means, parts, HORIZON)
     for target in targets:
@@ -107,10 +118,18 @@ def predicted_rows(pooled, means, known):
             below = float(np.interp(target.value, arm.time, np.maximum.accumulate(at)))
         else:
             against = target.against or pooled.published.control
-            ratio = made.hazard_ratio(endpoint, target.strategy, against, min(pooled.published.follow_up, HORIZON), stratum)
+            ratio = made.hazard_ratio(
+                endpoint,
+                target.strategy,
+                against,
+                min(pooled.published.follow_up, HORIZON),
+                stratum,
+            )
             low, middle, high = ratio.quantile(QUANTILES)
             below = float(ratio.chance_below(target.value))
-        nearest, mean = baselines(known, pooled, target) if kind != "hazard ratio" else (np.nan, np.nan)
+        nearest, mean = (
+            baselines(known, pooled, target) if kind != "hazard ratio" else (np.nan, np.nan)
+        )
         yield {
             "trial": pooled.trial.name, "strategy": target.strategy, "stratum": target.stratum or "",
             "measure": target.measure, "kind": kind, "checked": target.checked, "observed": target.value,
@@ -123,7 +142,11 @@ def treatment(pooled, strategy):
     """What an arm gives: an ICI or none, and which chemotherapy."""
     doses = next(s.doses for s in pooled.scenario.strategies if s.name == strategy)
     immune = any(pooled.scenario.agent(dose.agent).checkpoint_inhibitor for dose in doses)
-    given = [pooled.published.chemotherapy[d.agent] for d in doses if d.agent in pooled.published.chemotherapy]
+    given = [
+        pooled.published.chemotherapy[d.agent]
+        for d in doses
+        if d.agent in pooled.published.chemotherapy
+    ]
     return immune, *given
 
 
@@ -131,7 +154,9 @@ def mix(pooled, stratum):
     """Shares of PD-L1 high and negative of a trial or one of its strata."""
     population = pooled.scenario.population
     shares = {"high": 0.0, "low": 0.0, "negative": 0.0}
-    for name, prevalence in zip(population.strata, population.stratum_prevalence.tolist(), strict=True):
+    for name, prevalence in zip(
+        population.strata, population.stratum_prevalence.tolist(), strict=True
+    ):
         if stratum in (None, "", name):
             for part, share in CLASSES.get(name, CLASSES["all"]).items():
                 shares[part] += share * (prevalence if not stratum else 1.0)
@@ -222,7 +247,10 @@ def coverage_rows(rows):
     yield coverage_line("of whole trials", landmarks[landmarks["stratum"] == ""])
     if (landmarks["stratum"] != "").any():
         yield coverage_line("of strata", landmarks[landmarks["stratum"] != ""])
-    for name, chosen in (("read in a source", landmarks["checked"] != "memory"), ("recalled", landmarks["checked"] == "memory")):
+    for name, chosen in (
+        ("read in a source", landmarks["checked"] != "memory"),
+        ("recalled", landmarks["checked"] == "memory"),
+    ):
         if chosen.any():
             yield coverage_line(name, landmarks[chosen])
     yield coverage_line("medians", rows[rows["kind"] == "median"])
@@ -235,11 +263,20 @@ def error_rows(rows):
     yield "| --- " * 6 + "|"
     for name, kind, endpoint in (("landmarks of PFS", "landmark", "pfs"), ("landmarks of OS", "landmark", "os"),
                                  ("medians of PFS, months", "median", "pfs"), ("medians of OS, months", "median", "os")):  # fmt: skip
-        part = rows[(rows["kind"] == kind) & rows["measure"].str.contains(f"_{endpoint}") & rows["nearest"].notna()]
+        part = rows[
+            (rows["kind"] == kind)
+            & rows["measure"].str.contains(f"_{endpoint}")
+            & rows["nearest"].notna()
+        ]
         part = part[np.isfinite(part["middle"])]
         if len(part):
-            errors = [(part[what] - part["observed"]).abs() for what in ("middle", "nearest", "mean")]
-            told = " | ".join(f"{error.mean():.3f}" if kind == "landmark" else f"{error.mean():.2f}" for error in errors)
+            errors = [
+                (part[what] - part["observed"]).abs() for what in ("middle", "nearest", "mean")
+            ]
+            told = " | ".join(
+                f"{error.mean():.3f}" if kind == "landmark" else f"{error.mean():.2f}"
+                for error in errors
+            )
             yield f"| {name} | {len(part)} | {told} | {int((errors[0] < errors[1]).sum())} of {len(part)} |"
 
 
