@@ -45,8 +45,8 @@ Part = tuple[str, int | None]
 
 DRAWS = 200
 POINTS = 64
-"""Lattice points in a class of patients: medians of curves are within 0.02 of those at 512 where there
-is one stratum, and nearer with more."""
+"""Lattice points in a class of patients: middles of curves are within 0.02 of those at 512
+where there is one stratum."""
 
 LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 """Quantiles that are reported: limits of 95, 80 and 50 %, and the median."""

@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 LINES: Mapping[str, tuple[str, str]] = {
-    "first": ("keynote189", "keynote189"), "later": ("oak", "oak"), "after_ici": ("leap008", "leap008"),
+    "first": ("keynote189", "keynote189"), "later": ("oak", "oak"),
+    "after_ici": ("leap008", "leap008"),
 }  # fmt: skip
 """Files of course and of scans that stand for each line."""
 
@@ -199,7 +200,8 @@ def asked_trial(design: Design, partners: Sequence[str] = ()) -> AskedTrial:
         trial, label = _with_partner(trial, whole, partner, "experimental")
         labels["experimental"] += f" + {label}"
         told.append(_partner_words(label))
-    title = f"{labels['experimental']} against {labels['control']}, {design.line.replace('_', ' ')} line"
+    title = f"{labels['experimental']} against {labels['control']}, "
+    title += f"{design.line.replace('_', ' ')} line"
     title = title.replace("after ici line", "after an ICI")
     return AskedTrial(trial, title, "experimental", "control", labels, {}, tuple(told))
 
@@ -241,8 +243,8 @@ def _strategy(words: Sequence[str], crossover: float) -> StrategyConfig:
 
 def _partner_words(label: str) -> str:
     return (
-        f"{label}: what its agent file says, times a factor between 0 and {MOST_EFFECT:g} (median 1, "
-        "80 % within 0.26 to 1.74). No trial of the pool has it: this part is an assumption."
+        f"{label}: what its agent file says, times a factor between 0 and {MOST_EFFECT:g} "
+        "(median 1, 80 % within 0.26 to 1.74). No trial of the pool has it: this part is an assumption."
     )
 
 

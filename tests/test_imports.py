@@ -22,6 +22,7 @@ COMMANDS = {
     "estimand.py",
     "figures_command.py",
     "output.py",
+    "parameter.py",
     "plan_command.py",
     "pooled.py",
     "predict_command.py",
