@@ -235,7 +235,8 @@ def _row_names(own: pd.DataFrame) -> list[str]:
         arm = "+".join(part[:5] for part in arm.split())
         where = f" {row.stratum.rpartition('_')[2][:4]}" if row.stratum else ""
         names.append(
-            f"{'' if what == 'hr' else arm + ' '}{endpoint.upper()}{' ' + month[0] if month else ''}{where}"
+            f"{'' if what == 'hr' else arm + ' '}{endpoint.upper()}"
+            f"{' ' + month[0] if month else ''}{where}"
         )
     return names
 

@@ -126,16 +126,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--arm", type=_words, metavar="A[+B]", help=f"experimental arm: {', '.join(TREATMENTS)}")
     add("--control", type=_words, metavar="A[+B]", help="control arm, of the same words")
     add("--mix", type=_mix, metavar="high=X,low=Y,negative=Z",
-        help="shares of PD-L1 of 50 %% or more, 1 to 49 %%, below 1 %% (default: 0.27, 0.26, 0.47)")  # fmt: skip
+        help="shares of TPS 50 %%+, 1 to 49 %%, below 1 %% (default: 0.27, 0.26, 0.47)")  # fmt: skip
     add("--line", metavar="LINE", help=f"{', '.join(LINES)} (default: first)")
     add("--crossover", type=_share, metavar="X",
         help="share of the control arm's progressions then given the ICI (default: 0)")  # fmt: skip
     add("--scans", metavar="FILE", help="a file of configs/assessment (default: that of the line)")
     add = parser.add_argument_group("of any trial").add_argument
     add("--add", action="append", default=[], metavar="AGENT",
-        help="a partner for the experimental arm, a file of configs/agent; may be repeated")  # fmt: skip
+        help="a partner for the experimental arm, of configs/agent; may be repeated")  # fmt: skip
     add("--n", type=_patients, metavar="N[,N]",
-        help="patients in each arm, or in experimental and control arm (default: published, or 300)")  # fmt: skip
+        help="patients in each arm, or experimental, control (default: published, or 300)")  # fmt: skip
     add("--months", type=_months, default=60.0, metavar="M", help="how far (default: 60)")
     add = parser.add_argument_group(
         "a phase 3 after a phase 2, by pooled hazard ratios"
@@ -268,7 +268,9 @@ def _answer(asked: argparse.Namespace) -> None:
         means = PooledMeans.read(files("configs") / "pool" / "nsclc.json")
         names = (trial.experimental, trial.control)
         counts = asked.n or tuple(trial.n.get(name, 300) for name in names)
-        n = {(name, None): count for name, count in zip(names, counts, strict=True)}
+        n: dict[tuple[str, int | None], float] = {
+            (name, None): count for name, count in zip(names, counts, strict=True)
+        }
         made = predict(trial.trial, means, n, asked.months)
         content |= _content(trial, made, means, asked.months)
         lines += _lines(trial, content)
@@ -277,7 +279,7 @@ def _answer(asked: argparse.Namespace) -> None:
     if effect is not None:
         content["phase3"] = _phase3_content(asked, *effect)
         lines += _phase3_lines(asked, content["phase3"])
-        ratios.append(_effect_densities(*effect))
+        ratios.append(_effect_densities(asked, *effect))
     write_json(asked.folder / "predict.json", content)
     print("\n".join(lines))
     if trial is not None and not asked.no_figures:
@@ -490,10 +492,14 @@ def _phase3_lines(asked: argparse.Namespace, content: Mapping[str, Any]) -> Iter
     )
     if "events" in content:
         seen = content["observed"]
-        yield f"  estimated from {content['events']} events: {seen['median']:.2f} ({seen['lower']:.2f} to {seen['upper']:.2f}, 80 %)"
+        yield (
+            f"  estimated from {content['events']} events: {seen['median']:.2f} "
+            f"({seen['lower']:.2f} to {seen['upper']:.2f}, 80 %)"
+        )
         raw_power = content["power_at_phase2"]
         yield (
-            f"  probability of success, one-sided level {content['alpha']:g}: {content['probability_of_success']:.2f}"
+            f"  probability of success, one-sided level {content['alpha']:g}: "
+            f"{content['probability_of_success']:.2f}"
             + ("" if raw_power is None else f"; power at the phase 2 as published: {raw_power:.2f}")
         )
     yield f"  {DISCLAIMER}"
@@ -526,12 +532,27 @@ def _densities(trial: AskedTrial, made: Prediction, months: float) -> pd.DataFra
     )
 
 
-def _effect_densities(effect: PredictedEffect, _: Success | None) -> pd.DataFrame:
+def _effect_densities(
+    asked: argparse.Namespace, effect: PredictedEffect, _: Success | None
+) -> pd.DataFrame:
+    """The phase 2 as published and what is made of it, for the endpoint of the phase 3."""
     import pandas as pd
 
-    name = f"{effect.endpoint.upper()}, shrunken phase 2"
-    return pd.DataFrame(
-        {"what": name, "hazard_ratio": _grid(), "density": effect.density(np.log(_grid()))}
+    from analysis.effect_table import log_estimate
+
+    grid = _grid()
+    centre, error = log_estimate(*asked.phase2)
+    raw = np.exp(-0.5 * ((np.log(grid) - centre) / error) ** 2) / (np.sqrt(2.0 * np.pi) * error)
+    rows = {
+        f"{asked.phase2_endpoint.upper()}, phase 2 as published": raw,
+        f"{effect.endpoint.upper()}, after shrinkage": effect.density(np.log(grid)),
+    }
+    return pd.concat(
+        [
+            pd.DataFrame({"what": name, "hazard_ratio": grid, "density": density})
+            for name, density in rows.items()
+        ],
+        ignore_index=True,
     )
 
 
@@ -550,11 +571,11 @@ def _draw(
     )
     counts = " and ".join(f"{arm['n']}" for arm in content["arms"].values())
     caption = (
-        f"Predicted with {content['program'].replace('-predict', '')} from {len(content['pool']['trials'])} published trials fitted "
-        f"together; {content['draws']} points of a fixed lattice, no random numbers. Observed: {counts} patients, all "
-        f"followed up. {' '.join(content['assumptions'])} {DISCLAIMER}"
+        f"Predicted with {content['program'].replace('-predict', '')} from "
+        f"{len(content['pool']['trials'])} published trials fitted together; {content['draws']} "
+        f"points of a fixed lattice, no random numbers. Observed: {counts} patients, all followed up. {' '.join(content['assumptions'])} {DISCLAIMER}"
     )
-    described = f"Curves and hazard ratios of a trial that has not been seen; {asked.trial or 'a trial put together'}"
+    described = "Curves and hazard ratios of a trial that has not been seen"
     with matplotlib.rc_context(fname=STYLE):
         page = prediction_page(
             trial.title, described, pd.read_csv(asked.folder / "curves.csv"), ratios, shares,

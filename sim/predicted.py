@@ -35,7 +35,8 @@ __all__ = [
 ]
 
 LINES: Mapping[str, tuple[str, str]] = {
-    "first": ("keynote189", "keynote189"), "later": ("oak", "oak"), "after_ici": ("leap008", "leap008"),
+    "first": ("keynote189", "keynote189"), "later": ("oak", "oak"),
+    "after_ici": ("leap008", "leap008"),
 }  # fmt: skip
 """Files of course and of scans that stand for each line."""
 
@@ -46,6 +47,8 @@ TREATMENTS: Mapping[str, str] = {
 """Agent files behind the words of an arm."""
 
 CHEMOTHERAPY = ("platinum", "docetaxel")
+
+LABELS = {"anti_pd1": "anti-PD-1"}
 
 STRATA = {"high": "tps_high", "low": "tps_low", "negative": "tps_negative"}
 
@@ -191,13 +194,14 @@ def asked_trial(design: Design, partners: Sequence[str] = ()) -> AskedTrial:
         f"Lags, next lines, toxicity and the split among mechanisms are those of files of {course}."
         + (" Pemetrexed-platinum stands for platinum." if "platinum" in words else "")
     ]
-    labels = {name: " + ".join(arm).replace("_", "-") for name, arm in
+    labels = {name: " + ".join(LABELS.get(word, word) for word in arm) for name, arm in
               (("experimental", design.experimental), ("control", design.control))}  # fmt: skip
     for partner in partners:
         trial, label = _with_partner(trial, whole, partner, "experimental")
         labels["experimental"] += f" + {label}"
         told.append(_partner_words(label))
-    title = f"{labels['experimental']} against {labels['control']}, {design.line.replace('_', ' ')} line"
+    title = f"{labels['experimental']} against {labels['control']}, "
+    title += f"{design.line.replace('_', ' ')} line"
     title = title.replace("after ici line", "after an ICI")
     return AskedTrial(trial, title, "experimental", "control", labels, {}, tuple(told))
 
@@ -226,7 +230,11 @@ def _strategy(words: Sequence[str], crossover: float) -> StrategyConfig:
     }
     asked = {"crossover": SourceConfig(source="assumption", where="asked for")}
     return StrategyConfig(
-        label=" + ".join(words), family="Predicted", doses=doses, crossover=crossover, sources=asked
+        label=" + ".join(LABELS.get(word, word) for word in words),
+        family="Predicted",
+        doses=doses,
+        crossover=crossover,
+        sources=asked,
     )
 
 
@@ -235,8 +243,8 @@ def _strategy(words: Sequence[str], crossover: float) -> StrategyConfig:
 
 def _partner_words(label: str) -> str:
     return (
-        f"{label}: what its agent file says, times a factor between 0 and {MOST_EFFECT:g} (median 1, "
-        "80 % within 0.26 to 1.74). No trial of the pool has it: this part is an assumption."
+        f"{label}: what its agent file says, times a factor between 0 and {MOST_EFFECT:g} "
+        "(median 1, 80 % within 0.26 to 1.74). No trial of the pool has it: this part is an assumption."
     )
 
 

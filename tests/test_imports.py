@@ -26,6 +26,8 @@ COMMANDS = {
     "parameter.py",
     "plan_command.py",
     "pooled.py",
+    "predict_command.py",
+    "predicted.py",
     "provenance.py",
     "size.py",
     "size_command.py",
