@@ -101,8 +101,8 @@ def test_bad_data_are_refused(capsys, tmp_path, what):
 
 
 BAD_TARGETS = {
-    "percentage": (["orr,44.8,154"], "row 2: orr is 44.8, must be a fraction from 0 to 1: write 44.8 %"),
-    "percent sign": (["orr,45%,154"], "orr is '45%', must be a number. Write percentages as fractions."),
+    "percentage": (["orr,44.8,154"], "row 2: orr is 44.8, must be a fraction from 0 to 1: write"),
+    "percent sign": (["orr,45%,154"], "orr is '45%', must be a number. Write percentages"),
     "beyond": (["orr,0.6,154", "bor_pd,0.5,154"], "orr 0.6 and bor_pd 0.5 add up to 1.1"),
     "twice": (["orr,0.6,154", "orr,0.5,154"], "row 3: orr is given twice."),
     "unknown": (["ttp,0.6,154"], "ttp"),
