@@ -1,4 +1,4 @@
-"""Predicted trials: fans of curves, hazard ratios and their parts; and trials left out of the pool."""
+"""Predicted trials: curves, hazard ratios and their parts; trials left out of the pool."""
 
 from __future__ import annotations
 

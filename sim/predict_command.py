@@ -1,4 +1,4 @@
-"""The command ``resistime-predict``: what a trial to come is expected to show, and how sure that is.
+"""The command ``resistime-predict``: what a trial to come is expected to show, and how surely.
 
 A published scenario as if it had not been seen, or a trial put together from
 treatments, line and PD-L1 mix; hazard ratios after a phase 2. Writes curves,
@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--arm", type=_words, metavar="A[+B]", help=f"experimental arm: {', '.join(TREATMENTS)}")
     add("--control", type=_words, metavar="A[+B]", help="control arm, of the same words")
     add("--mix", type=_mix, metavar="high=X,low=Y,negative=Z",
-        help="shares of TPS 50 %%+, 1 to 49 %%, below 1 %% (default: 0.27, 0.26, 0.47)")  # fmt: skip
+        help="TPS 50 %%+, 1 to 49 %%, below 1 %% (default: 0.27, 0.26, 0.47)")  # fmt: skip
     add("--line", metavar="LINE", help=f"{', '.join(LINES)} (default: first)")
     add("--crossover", type=_share, metavar="X",
         help="share of the control arm's progressions then given the ICI (default: 0)")  # fmt: skip
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--add", action="append", default=[], metavar="AGENT",
         help="a partner for the experimental arm, of configs/agent; may be repeated")  # fmt: skip
     add("--n", type=_patients, metavar="N[,N]",
-        help="patients in each arm, or experimental, control (default: published, or 300)")  # fmt: skip
+        help="patients in each arm, or experimental, control (default: published or 300)")  # fmt: skip
     add("--months", type=_months, default=60.0, metavar="M", help="how far (default: 60)")
     add = parser.add_argument_group(
         "a phase 3 after a phase 2, by pooled hazard ratios"
@@ -243,7 +243,8 @@ def _asked(asked: argparse.Namespace) -> AskedTrial | None:
                 f"name a published scenario, or --arm and --control; {name} is missing"
             )
     design = Design(
-        asked.mix or {"high": 0.27, "low": 0.26, "negative": 0.47}, asked.line or "first", asked.arm,
+        asked.mix or {"high": 0.27, "low": 0.26, "negative": 0.47}, asked.line or "first",
+        asked.arm,
         asked.control, asked.crossover or 0.0, asked.scans or "",
     )  # fmt: skip
     return asked_trial(design, asked.add)
@@ -408,7 +409,8 @@ def _lines(trial: AskedTrial, content: Mapping[str, Any]) -> Iterator[str]:
     for endpoint, ratio in content["hazard_ratio"].items():
         yield (
             f"  hazard ratio of {endpoint.upper():<3} {told(ratio['observed'], 2)}, true "
-            f"{told(ratio['true'], 2)}; {ratio['events']:.0f} events in {ratio['follow_up']:g} months"
+            f"{told(ratio['true'], 2)}; {ratio['events']:.0f} events in "
+            f"{ratio['follow_up']:g} months"
         )
         parts = content["variance_shares"][f"hazard ratio, {endpoint.upper()}"]
         yield "    its variance: " + ", ".join(
@@ -443,8 +445,8 @@ def _effect(asked: argparse.Namespace) -> tuple[PredictedEffect, Success | None]
     same &= np.isclose(rows["lower"], low) & np.isclose(rows["upper"], high)
     if same.any():
         raise ScenarioError(
-            f"--phase2: it is among the pooled results ({rows.loc[same, 'trial'].iloc[0]}) and would "
-            "count twice; --before YEAR leaves out what was published from then on"
+            f"--phase2: it is among the pooled results ({rows.loc[same, 'trial'].iloc[0]}) and "
+            "would count twice; --before YEAR leaves out what was published from then on"
         )
     try:
         effect = predict_effect(
@@ -483,7 +485,8 @@ def _phase3_lines(asked: argparse.Namespace, content: Mapping[str, Any]) -> Iter
     raw, low, high, level = asked.phase2
     yield f"A phase 3 after the phase 2: pooled hazard ratios, family {content['family']}"
     yield (
-        f"  phase 2, {asked.phase2_endpoint.upper()}: {raw:.2f} ({low:.2f} to {high:.2f}, {level:.0%})"
+        f"  phase 2, {asked.phase2_endpoint.upper()}: {raw:.2f} "
+        f"({low:.2f} to {high:.2f}, {level:.0%})"
     )
     true = content["true"]
     yield (
@@ -573,7 +576,8 @@ def _draw(
     caption = (
         f"Predicted with {content['program'].replace('-predict', '')} from "
         f"{len(content['pool']['trials'])} published trials fitted together; {content['draws']} "
-        f"points of a fixed lattice, no random numbers. Observed: {counts} patients, all followed up. {' '.join(content['assumptions'])} {DISCLAIMER}"
+        f"points of a fixed lattice, no random numbers. Observed: {counts} patients, all "
+        f"followed up. {' '.join(content['assumptions'])} {DISCLAIMER}"
     )
     described = "Curves and hazard ratios of a trial that has not been seen"
     with matplotlib.rc_context(fname=STYLE):

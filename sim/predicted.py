@@ -244,7 +244,8 @@ def _strategy(words: Sequence[str], crossover: float) -> StrategyConfig:
 def _partner_words(label: str) -> str:
     return (
         f"{label}: what its agent file says, times a factor between 0 and {MOST_EFFECT:g} "
-        "(median 1, 80 % within 0.26 to 1.74). No trial of the pool has it: this part is an assumption."
+        "(median 1, 80 % within 0.26 to 1.74). No trial of the pool has it: this part is an "
+        "assumption."
     )
 
 

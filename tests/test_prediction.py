@@ -1,4 +1,4 @@
-"""Predictions of trials to come: scores, intervals, sampling error and where the variance comes from."""
+"""Predictions of trials to come: scores, intervals, sampling error, parts of the variance."""
 
 import json
 from dataclasses import replace
