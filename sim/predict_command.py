@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--add", action="append", default=[], metavar="AGENT",
         help="a partner for the experimental arm, of configs/agent; may be repeated")  # fmt: skip
     add("--n", type=_patients, metavar="N[,N]",
-        help="patients in each arm, or experimental, control (default: published or 300)")  # fmt: skip
+        help="patients in each arm, or experimental, control (published, or 300)")  # fmt: skip
     add("--months", type=_months, default=60.0, metavar="M", help="how far (default: 60)")
     add = parser.add_argument_group(
         "a phase 3 after a phase 2, by pooled hazard ratios"

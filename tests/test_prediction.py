@@ -80,7 +80,7 @@ def test_scores_have_the_moments_of_a_normal_law(dimensions):
 
 
 def test_sums_of_many_scores_have_normal_quantiles():
-    """What is predicted depends on many numbers: 400 directions, quantiles within 0.15 at the 10th."""
+    """Predictions depend on many numbers: in 400 directions, the 10th percentile within 0.15."""
     directions = np.random.default_rng(1).normal(size=(30, 400))
     sums = normal_scores(200, 30) @ (directions / np.linalg.norm(directions, axis=0))
     found = np.quantile(sums, [0.1, 0.25, 0.75, 0.9], axis=0)
