@@ -260,11 +260,12 @@ def test_reviewed_scenarios_are_those_that_agree(name, scenario):
 def test_reviewed_scenarios_have_a_second_derivation(composed):
     """Whatever its name: what nobody derived again cannot say that somebody did."""
     for path in SCENARIOS.glob("*.yaml"):
-        whole = read_config(composed(f"scenario={path.stem}"))
-        derived_again = path.stem in NAMES or path.stem in aliases()
-        assert derived_again or not is_reviewed(whole), path.stem
+        if path.stem not in NAMES and path.stem not in aliases():
+            whole = read_config(composed(f"scenario={path.stem}"))
+            assert not is_reviewed(whole), path.stem
 
 
+@functools.cache
 def aliases():
     """Short names of trials that were derived, as their own files give them."""
     files = [SCENARIOS / f"{name}.yaml" for name in NAMES]
