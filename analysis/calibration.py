@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,9 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+FEW_POINTS = 128
+"""Lattice points with which a fit goes most of the way."""
 
 POINTS = 512
 """Lattice points in a class of patients while fitting."""
@@ -338,18 +342,21 @@ def calibrate(
     Calibration
     """
 
-    def residuals(free: FloatArray) -> FloatArray:
+    def residuals(free: FloatArray, n_points: int) -> FloatArray:
         values = [p.value(x) for p, x in zip(parameters, free, strict=True)]
-        arm = expected_arm(scenario(values), strategy, POINTS)
+        arm = expected_arm(scenario(values), strategy, n_points)
         found = [row.residuals(expected_curve(arm, row.endpoint, row.edges)) for row in rows]
         return np.concatenate([*found, [value_residual(arm, one) for one in published]])
 
-    blocks = (Block(np.arange(len(parameters)), residuals),)
+    def blocks(n_points: int) -> tuple[Block, ...]:
+        return (Block(np.arange(len(parameters)), partial(residuals, n_points=n_points)),)
+
     means = np.array([p.free(p.mean) for p in parameters])
     priors = Priors.of_each(means, np.array([p.sd for p in parameters]))
-    found = fit(blocks, priors, means, step=STEP)
+    near = fit(blocks(FEW_POINTS), priors, means, tolerance=1e-3, step=STEP)
+    found = fit(blocks(POINTS), priors, near.x, step=STEP)
     return Calibration(
-        tuple(parameters), tuple(rows), tuple(published), found, blocks, scenario, strategy
+        tuple(parameters), tuple(rows), tuple(published), found, blocks(POINTS), scenario, strategy
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from analysis.calibration import (
     IDENTIFIED,
+    STEP,
     MONTHLY,
     Calibration,
     Profile,
@@ -282,7 +283,7 @@ def test_a_number_that_no_data_touch_stays_at_its_prior_and_is_flat(found):
     blocks = (Block(np.arange(n), block.residuals),)
     means = np.append(found.fit.priors.means, extra.free(2.0) / 0.5)
     weights = np.diag(np.append(np.diag(found.fit.priors.weights), 2.0))
-    wider = fit(blocks, Priors(weights, means), np.append(found.fit.x, 0.0))
+    wider = fit(blocks, Priors(weights, means), np.append(found.fit.x, 0.0), step=STEP)
     whole = Calibration((*found.parameters, extra), found.rows, found.published, wider, blocks,
                         found.scenario, found.strategy)  # fmt: skip
     assert whole.values[-1] == pytest.approx(2.0, rel=1e-6)
