@@ -190,7 +190,10 @@ def check_run(whole: RunConfig, overrides: Iterable[str] = ()) -> Run:
     """
     _check_ranges("", whole)
     scenario = _scenario(whole)
-    return _run(whole, scenario, _claims_in_use(whole, overrides))
+    claims = _claims_in_use(whole, overrides)
+    if whole.published is not None:
+        _check_sources(claims)
+    return _run(whole, scenario, claims)
 
 
 def check_numbers(path: str, node: Any) -> None:
@@ -881,6 +884,17 @@ def _check_analysis(whole: RunConfig) -> None:
     for strategy in whole.reference.arms:
         if strategy not in whole.strategies:
             raise unknown_name("reference.arms", "strategy", strategy, whole.strategies)
+
+
+def _check_sources(claims: Iterable[Claim]) -> None:
+    """Refuse a number of a published trial that does not say whose it is."""
+    for claim in claims:
+        if not claim.source:
+            group = claim.path.partition(".")[0]
+            raise ScenarioError(
+                f"{claim.path} = {claim.value:g} has no source: a published scenario names one for "
+                f"every number, under sources of its file of {group}"
+            )
 
 
 def _check_published(whole: RunConfig, scenario: Scenario) -> None:

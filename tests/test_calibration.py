@@ -5,8 +5,8 @@ import pytest
 
 from analysis.calibration import (
     IDENTIFIED,
-    STEP,
     MONTHLY,
+    STEP,
     Calibration,
     Profile,
     PublishedValue,

@@ -9,8 +9,11 @@ import pytest
 from analysis.published import compare_targets, score_arms, simulated_result
 from sim import simulate_cohort
 from sim.assessment import PR
+from sim.command import register_schema
+from sim.config import check_run, read_config
 from sim.errors import ScenarioError
-from sim.schema import TargetConfig
+from sim.schema import RunConfig, TargetConfig
+from sim.sweep.definition import composed
 from sim.target import check_targets, read_measure, target_name
 
 ARM, CONTROL = "pembrolizumab_chemotherapy_keynote189", "chemotherapy_keynote189"
@@ -322,3 +325,15 @@ def test_the_gate_refuses_what_is_wrong_about_a_published_trial(alter):
             ("scenario=KEYNOTE189",),
             f"targets=[{{strategy: {ARM}, measure: orr, value: 0.48, n: 410, tolerance: 0.03}}]",
         )
+
+
+def test_a_published_trial_whose_numbers_lack_a_source_is_refused():
+    register_schema(RunConfig)
+    whole = read_config(composed(["scenario=OAK"]))
+    assert check_run(whole).published is not None
+    sources = {k: v for k, v in whole.population.sources.items() if k != "durable_hazard"}
+    bare = replace(whole, population=replace(whole.population, sources=sources))
+    with pytest.raises(ScenarioError, match=r"^population\.durable_hazard = 0\.005 has no source"):
+        check_run(bare)
+    # Only published trials must: a scenario of one's own may be tried without.
+    assert check_run(replace(bare, published=None, targets=[])).claims
