@@ -219,6 +219,7 @@ def simulated(rng):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_intervals_hold_what_the_model_draws_and_copied_ones_do_not():
     """150 made-up histories, 600 forecasts; those of a history go together.
 

@@ -78,6 +78,7 @@ def test_scores_are_written_and_kept_by_trial(capsys, tmp_path, load):
     assert f" {(z**2).mean() ** 0.5:.2f} " in line
 
 
+@pytest.mark.long
 def test_the_seed_is_that_of_the_patients(capsys, tmp_path):
     rest = ("--patients", "200", "--no-figures", "--folder", str(tmp_path))
     one, again = (output(capsys, "score", "LEAP008", "--seed", "3", *rest) for _ in range(2))

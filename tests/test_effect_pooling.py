@@ -413,6 +413,7 @@ def drawn(pool):
     return phase3[chosen], estimate[chosen], np.array([ends[value] for value in rounded])
 
 
+@pytest.mark.long
 class TestSelection:
     """Phase 2 results chosen because they look good, drawn from the fitted model."""
 

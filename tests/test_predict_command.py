@@ -64,6 +64,7 @@ def test_curves_hold_the_landmarks(answered):
     np.testing.assert_allclose(row[[f"{x:g}" for x in content["levels"]]].to_numpy()[0], expected)
 
 
+@pytest.mark.long
 def test_the_same_question_has_the_same_answer(answered, tmp_path):
     main([*OWN, "--n", "200,100", "--months", "24", "--folder", str(tmp_path), "--no-figures"])
     for name in ("predict.json", "curves.csv"):

@@ -43,6 +43,7 @@ def made(pooled, means):
 # ---------------------------------------------------------------- the stored pool
 
 
+@pytest.mark.long
 def test_the_stored_pool_has_every_shared_mean_and_the_trials_whose_numbers_it_keeps(means):
     assert means.names == tuple(HYPERPRIORS)
     assert {kind.group for kind in KINDS.values()} <= means.scatter.keys()
@@ -200,6 +201,7 @@ def test_curves_fall_and_progression_free_survival_is_below_survival(made):
         assert np.all(arm.curves["pfs"] <= arm.curves["os"] + 1e-9)
 
 
+@pytest.mark.long
 def test_two_arms_of_the_same_draw_share_it(means):
     """The same treatment twice: a hazard ratio of 1 in each draw, which draws that do not belong
     together do not have."""
@@ -238,6 +240,7 @@ def test_a_larger_trial_has_less_sampling_error_and_the_same_truth(made, pooled)
     )
 
 
+@pytest.mark.long
 def test_few_lattice_points_are_enough(pooled, means):
     """Middles of curves differ from those of eight times the points by less than the standard
     error of 300 patients, 0.029, in the trial with the fewest classes of patients."""

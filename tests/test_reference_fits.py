@@ -182,6 +182,7 @@ def test_a_fit_of_exact_times_is_that_of_the_density():
 SHAPE_ERROR, SCALE_ERROR = 0.05, 0.085
 
 
+@pytest.mark.long
 def test_weibull_parameters_are_recovered_from_exact_times_and_from_scans():
     time, event = weibull(4000, 0.8, 8.0, 40.0, seed=11)
     fit = fit_references(time, event, GRID)[0]
@@ -189,6 +190,7 @@ def test_weibull_parameters_are_recovered_from_exact_times_and_from_scans():
     assert abs(np.log(fit.parameters["scale"] / 8.0)) < SCALE_ERROR
 
 
+@pytest.mark.long
 def test_intervals_that_end_at_scans_recover_what_exact_times_do_not():
     """Progressions are moved to the next scan; bins that end there know it, exact times do not."""
     time, event = seen_at_scans(4000, 0.8, 8.0, seed=12)
@@ -205,6 +207,7 @@ def test_intervals_that_end_at_scans_recover_what_exact_times_do_not():
     assert abs(right.x[0] - np.log(8.0)) < SCALE_ERROR
 
 
+@pytest.mark.long
 def test_a_cured_share_is_found_by_the_model_that_has_one():
     rng = np.random.default_rng(13)
     time, event = weibull(4000, 1.2, 6.0, 60.0, seed=14)
@@ -216,6 +219,7 @@ def test_a_cured_share_is_found_by_the_model_that_has_one():
     assert min(fits.values(), key=lambda fit: fit.aic).name == "Weibull mixture cure"
 
 
+@pytest.mark.long
 def test_breakpoints_without_events_are_left_out():
     events = np.array([1.0] * 5 + [4.0] * 2 + [8.0] * 3 + [13.0] * 6)
     assert _supported(events, BREAKPOINTS) == [3.0, 12.0]

@@ -51,6 +51,14 @@ ARMS = {
     "lenvatinib_pembrolizumab_leap008": "LEAP008",  # a partner that slows growth
     "atezolizumab_oak": "OAK",
 }
+ORDINARY = (
+    "pembrolizumab_keynote024",
+    "chemotherapy_keynote024",
+    "nivolumab_ipilimumab_checkmate227",
+)
+EACH = [
+    pytest.param(arm, marks=() if arm in ORDINARY else pytest.mark.long, id=arm) for arm in ARMS
+]
 MONTHS = np.arange(1.0, 58.0)
 CURVES = {"os": "alive", "pfs": "progression_free", "pfs2": "second_progression_free"}
 
@@ -97,12 +105,12 @@ def excess(arm, endpoint, law):
 
 
 @pytest.mark.parametrize("endpoint", CURVES)
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EACH)
 def test_curves_are_those_of_the_simulator(arm, endpoint):
     assert excess(arm, endpoint, expected(arm)) < QUADRATURE[endpoint]
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EACH)
 def test_one_number_changed_is_noticed(arm):
     wrong = expected_arm(scenario_of(arm, SLIPS[arm]), arm)
     assert any(excess(arm, endpoint, wrong) > QUADRATURE[endpoint] for endpoint in CURVES)
@@ -117,7 +125,7 @@ def shown(arm, measure):
 
 
 @pytest.mark.parametrize("measure", ["orr", "bor_pd"])
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EACH)
 def test_best_responses_are_those_of_the_simulator(arm, measure):
     seen, error = shown(arm, measure)
     assert expected_value(expected(arm), measure) == pytest.approx(seen, abs=CHANCE * error + RATES)
@@ -126,6 +134,7 @@ def test_best_responses_are_those_of_the_simulator(arm, measure):
         assert 0.1 * seen > CHANCE * error + RATES
 
 
+@pytest.mark.long
 def test_an_early_first_scan_is_no_stable_disease():
     """In OAK the first scan lies at the least time of stable disease, and half come too early."""
     arm = "atezolizumab_oak"
@@ -164,7 +173,7 @@ def test_survival_after_completion_is_conditional():
     assert later[1] > float(arm.alive(at + 12.0) / arm.alive(at)) + 0.02
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EACH)
 def test_mean_duration_of_response_is_that_of_the_simulator(arm):
     """The mean over two years: at single months the curve falls in steps that days off blur."""
     cohort = simulated(ARMS[arm])
@@ -203,7 +212,7 @@ def test_hazard_ratios_are_those_of_cox(endpoint):
 # ---------------------------------------------------------------- the lattice
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EACH)
 def test_the_lattice_misses_what_it_says(arm):
     few, many = expected(arm), expected(arm, 2048)
     for endpoint, name in CURVES.items():
@@ -214,6 +223,7 @@ def test_the_lattice_misses_what_it_says(arm):
         assert abs(getattr(few, rate) - getattr(many, rate)) < RATES
 
 
+@pytest.mark.long
 def test_few_points_miss_more():
     arm = "pembrolizumab_keynote024"
     grid, many = between_scans(arm), expected(arm, 2048)
@@ -227,7 +237,7 @@ def test_generators_visit_every_place_in_each_dimension(count):
     assert all(len(set(row.tolist())) == count for row in points % count)
 
 
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("arm", EACH)
 def test_weights_add_up_and_strata_re_add_to_the_whole(arm):
     whole, population = expected(arm), scenario_of(arm).population
     assert whole.weight.sum() == pytest.approx(1.0, abs=1e-9)
