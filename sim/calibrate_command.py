@@ -8,17 +8,17 @@ user's doing ends as one line and status 2.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.arguments import OneLineParser, answer_arguments
 from sim.config import check_run, read_config
-from sim.errors import ResistimeError, ScenarioError, unknown_name
+from sim.errors import ScenarioError, unknown_name
 from sim.parameter import Parameter, Template
 from sim.provenance import program_version
 from sim.schema import RunConfig
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 FloatArray = NDArray[np.float64]
-
-STATUS_BAD_INPUT = 2
 
 KINDS = {
     "ici": "calibration_ici",
@@ -76,29 +74,13 @@ For research and teaching, not for treating patients.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _complain(message)
-
-
-def _complain(message: str) -> NoReturn:
-    print(f"resistime-calibrate: {message}", file=sys.stderr)
-    sys.exit(STATUS_BAD_INPUT)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``resistime-calibrate`` with the arguments of the command line."""
-    asked = _parser().parse_args(arguments)
-    try:
-        _run(asked)
-    except ResistimeError as error:
-        _complain(str(error))
-    except OSError as error:
-        _complain(f"--folder: cannot write '{asked.folder}': {error.strerror or error}")
+    answer_arguments(_parser(), _run, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="resistime-calibrate",
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -8,17 +8,15 @@ through the user's doing ends as one line and status 2.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from sim.arguments import OneLineParser, answer_arguments
 from sim.catalogue import Entry, find_entry, published_entries, unreviewed
 from sim.cohort import simulate_cohort
 from sim.command import register_schema
 from sim.config import Run, check_run, read_config
-from sim.errors import ResistimeError
 from sim.output import progress_bar, write_table
 from sim.provenance import citations, claim_counts
 from sim.schema import TargetConfig
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-STATUS_BAD_INPUT = 2
-STATUS_INTERRUPTED = 130
 
 SCORES = "scores.csv"
 
@@ -66,33 +62,13 @@ For research and teaching, not for treating patients.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _complain(message)
-
-
-def _complain(message: str) -> NoReturn:
-    print(f"resistime-catalogue: {message}", file=sys.stderr)
-    sys.exit(STATUS_BAD_INPUT)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``resistime-catalogue`` with the arguments of the command line."""
-    asked = _parser().parse_args(arguments)
-    try:
-        _answer(asked)
-    except ResistimeError as error:
-        _complain(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        _complain(f"--folder: cannot write '{asked.folder}': {error.strerror or error}")
-    except KeyboardInterrupt:
-        sys.exit(STATUS_INTERRUPTED)
+    answer_arguments(_parser(), _answer, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog="resistime-catalogue",
         description=DESCRIPTION,
         epilog=EPILOG,

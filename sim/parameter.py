@@ -101,10 +101,6 @@ class Template:
     def _run(self) -> Any:
         return check_run(self.whole)
 
-    @cached_property
-    def _groups(self) -> tuple[str, ...]:
-        return tuple(parameter.path for parameter in self.parameters)
-
     def config(self, values: Sequence[float]) -> RunConfig:
         """The configuration with values of the parameters, in their order.
 

@@ -9,16 +9,15 @@ and status 2. Nothing is drawn at random: the same question has the same answer.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.errors import ResistimeError, ScenarioError, unknown_name
+from sim.arguments import OneLineParser, answer_arguments
+from sim.errors import ScenarioError, unknown_name
 from sim.output import write_table
 from sim.predicted import LINES, TREATMENTS, AskedTrial, Design, asked_trial, published_trial
 from sim.provenance import program_version
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM = "resistime-predict"
-STATUS_BAD_INPUT = 2
-STATUS_INTERRUPTED = 130
 
 DISCLAIMER = "For research and teaching, not for treating patients."
 
@@ -81,36 +78,16 @@ For research and teaching, not for treating patients.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _complain(message)
-
-
-def _complain(message: str) -> NoReturn:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
-    sys.exit(STATUS_BAD_INPUT)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``resistime-predict`` with the arguments of the command line."""
-    asked = _parser().parse_args(arguments)
-    try:
-        _answer(asked)
-    except ResistimeError as error:
-        _complain(str(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        _complain(f"--folder: cannot write '{asked.folder}': {error.strerror or error}")
-    except KeyboardInterrupt:
-        sys.exit(STATUS_INTERRUPTED)
+    answer_arguments(_parser(), _answer, arguments)
 
 
 # ---------------------------------------------------------------- what is asked
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OneLineParser(
         prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
